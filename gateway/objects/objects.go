@@ -1,0 +1,281 @@
+// Package objects is the service on plaintext objects: what S3 calls put, get,
+// head, copy, list and multipart, done with sealed bytes on a backends.Store.
+//
+// Above it there is plaintext, below it there is none. It refuses to know HTTP,
+// XML and signatures, and who may do what: by the time it is called, that is
+// decided.
+package objects
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"chatelaine/backends"
+	"chatelaine/gateway/keys"
+)
+
+// Errors that callers tell apart, beside those of backends, keys and sealed, which
+// come through wrapped.
+var (
+	// ErrReserved: the key lies under ReservedPrefix.
+	ErrReserved = errors.New("key is reserved for the gateway")
+	// ErrKeyName: the key is empty, not UTF-8 or longer than MaxKey.
+	ErrKeyName = errors.New("invalid object key")
+	// ErrNotSealed: the stored object has no valid envelope; its bytes are not ours
+	// and are never passed on.
+	ErrNotSealed = errors.New("object was not sealed by this gateway")
+	// ErrMetadataTooLarge: attributes and metadata do not fit into the envelope.
+	ErrMetadataTooLarge = errors.New("metadata is too large")
+	// ErrBodyTooLarge: more than MaxPut plaintext bytes.
+	ErrBodyTooLarge = errors.New("body is too large")
+	// ErrPartNumber: not 1 to MaxPartNumber.
+	ErrPartNumber = errors.New("part number out of range")
+	// ErrPartOrder: Complete's part numbers do not increase.
+	ErrPartOrder = errors.New("parts are not in ascending order")
+	// ErrChecksumMismatch: a checksum given at Complete is not that of the parts.
+	ErrChecksumMismatch = errors.New("checksum does not match")
+	// ErrSizeMismatch: x-amz-mp-object-size is not the sum of the parts.
+	ErrSizeMismatch = errors.New("object size does not match the parts")
+	// ErrUnsupported: the store cannot do what was asked.
+	ErrUnsupported = errors.New("not supported by this bucket's backend")
+)
+
+const (
+	// ReservedPrefix begins the names of the gateway's own objects.
+	ReservedPrefix = ".chatelaine/"
+	// MaxKey is the longest object key, in bytes of UTF-8.
+	MaxKey = 1024
+	// MaxPartNumber is the highest part number; the trailer needs the one above.
+	MaxPartNumber = 9999
+)
+
+// Reserved says whether a key belongs to the gateway.
+func Reserved(key string) bool { return strings.HasPrefix(key, ReservedPrefix) }
+
+// Attributes are what a client says of an object beside its bytes. Empty means
+// not given. Names in Metadata are lower case, without x-amz-meta-.
+type Attributes struct {
+	ContentType, ContentEncoding, ContentDisposition string
+	ContentLanguage, CacheControl, Expires           string
+	Metadata                                         map[string]string
+}
+
+// Algorithm is a checksum algorithm by the name that S3 gives it.
+type Algorithm string
+
+// The algorithms that are verified and given back.
+const (
+	CRC32     Algorithm = "CRC32"
+	CRC32C    Algorithm = "CRC32C"
+	CRC64NVME Algorithm = "CRC64NVME"
+	SHA1      Algorithm = "SHA1"
+	SHA256    Algorithm = "SHA256"
+)
+
+// Checksum is a checksum of plaintext. Composite is the checksum of the parts'
+// checksums, as S3 writes with "-n" behind it.
+type Checksum struct {
+	Algorithm Algorithm
+	Composite bool
+	Parts     int // of a composite: n
+	Value     []byte
+}
+
+// Stat is what there is to say of an object. ETag is the visible one, unquoted.
+type Stat struct {
+	Key      string
+	Size     int64 // plaintext bytes
+	ETag     string
+	Modified time.Time
+	Version  string
+	Class    string
+	Attributes
+	Checksums []Checksum
+	Parts     int // 0 for an object of a single PUT
+	KEK       string
+}
+
+// PutRequest asks for an object to be stored.
+type PutRequest struct {
+	Bucket keys.Bucket
+	Key    string
+	// Body yields exactly Size plaintext bytes and then io.EOF, or any other error
+	// when the signature, length or a checksum is wrong: the object then never
+	// comes to exist and Put returns that error, wrapped.
+	Body io.Reader
+	Size int64
+	Attributes
+	// Checksums are known before the body has been read (from headers). They have
+	// been or will be verified by Body.
+	Checksums []Checksum
+	// Late names an algorithm whose value is known only once Body has returned
+	// io.EOF; LateValue then gives it. Empty means none.
+	Late      Algorithm
+	LateValue func() []byte
+	// MD5 is the body's, where the client sent Content-MD5; nil otherwise.
+	MD5 []byte
+	// IfMatch and IfNoneMatch hold visible ETags, unquoted, or "*".
+	IfMatch, IfNoneMatch []string
+}
+
+// PutResult is the answer to Put, Complete and Copy.
+type PutResult struct {
+	ETag     string
+	Version  string
+	Modified time.Time
+	Size     int64
+	KEK      string
+	// Checksum is what Complete combined or verified; nil where there is none.
+	Checksum *Checksum
+}
+
+// ByteRange is a Range header's single range.
+//
+//	First >= 0, Last >= First   bytes First to Last, both inclusive
+//	First >= 0, Last < 0        from First to the end
+//	First < 0                   the last Last bytes (Last > 0)
+type ByteRange struct{ First, Last int64 }
+
+// GetRequest asks for an object, or a part of it.
+type GetRequest struct {
+	Bucket  keys.Bucket
+	Key     string
+	Version string
+	Range   *ByteRange // nil means all of it
+	// Part is a part number (1 to 10000) for S3's partNumber; 0 means none.
+	Part int
+	// Checksums asks for Stat.Checksums also where that costs a request.
+	Checksums bool
+	// Conditions hold visible ETags.
+	Conditions backends.Conditions
+}
+
+// RangeError is the answer to a range that begins beyond the end. It unwraps to
+// backends.ErrRange.
+type RangeError struct{ Size int64 } // plaintext bytes
+
+func (*RangeError) Error() string { return "objects: range begins beyond the end" }
+
+// Unwrap makes errors.Is(err, backends.ErrRange) true.
+func (*RangeError) Unwrap() error { return backends.ErrRange }
+
+// Entry is a row of a listing. Size is -1 for an object that is not ours.
+type Entry struct {
+	Key      string
+	Size     int64
+	ETag     string
+	Modified time.Time
+	Class    string
+}
+
+// ListRequest asks for a page of a listing.
+type ListRequest struct {
+	Bucket            keys.Bucket
+	Prefix, Delimiter string
+	After             string // exclusive; keys and common prefixes
+	Token             string // continues an earlier page; wins over After
+	Limit             int    // 0 to 1000
+}
+
+// ListResult is a page of a listing. It is full unless it is the last.
+type ListResult struct {
+	Entries   []Entry
+	Prefixes  []string
+	Truncated bool
+	Token     string
+	// Last is the greatest key or prefix of the page: V1's NextMarker.
+	Last string
+}
+
+// DeleteRequest asks for an object to be deleted.
+type DeleteRequest struct {
+	Bucket  keys.Bucket
+	Key     string
+	Version string
+	IfMatch []string // visible ETags, or "*"
+}
+
+// CreateUploadRequest begins a multipart upload.
+type CreateUploadRequest struct {
+	Bucket keys.Bucket
+	Key    string
+	Attributes
+	// Algorithm and Composite are the upload's checksum; empty means none asked for.
+	Algorithm Algorithm
+	Composite bool
+}
+
+// UploadRef names an upload of a client.
+type UploadRef struct {
+	Bucket keys.Bucket
+	Key    string
+	ID     string
+}
+
+// PutPartRequest stores one part. Body and Size are as in PutRequest.
+type PutPartRequest struct {
+	UploadRef
+	Number int
+	Body   io.Reader
+	Size   int64
+}
+
+// PartResult is the answer to PutPart.
+type PartResult struct {
+	ETag string
+	KEK  string
+}
+
+// CompletePart is one entry of CompleteMultipartUpload. Checksum is the part's as
+// the client states it; nil where it does not.
+type CompletePart struct {
+	Number   int
+	ETag     string
+	Checksum []byte
+}
+
+// CompleteRequest makes the object from its parts.
+type CompleteRequest struct {
+	UploadRef
+	Parts []CompletePart
+	// Size is x-amz-mp-object-size; negative means not given.
+	Size int64
+	// Algorithm of the parts' checksums and of Checksum, empty when none is stated.
+	Algorithm Algorithm
+	// Checksum is the whole object's as the client states it; nil where it does not.
+	Checksum             *Checksum
+	IfMatch, IfNoneMatch []string
+}
+
+// PartInfo is a row of ListParts.
+type PartInfo struct {
+	Number   int
+	Size     int64 // plaintext bytes
+	ETag     string
+	Modified time.Time
+}
+
+// PartsRequest asks for a page of an upload's parts, those above After.
+type PartsRequest struct {
+	UploadRef
+	After, Limit int
+}
+
+// PartsResult is a page of ListParts. Next is the marker of the next page; 0 at
+// the end.
+type PartsResult struct {
+	Parts     []PartInfo
+	Next      int
+	Algorithm Algorithm
+	Composite bool
+}
+
+// UploadsRequest asks for a page of a bucket's unfinished uploads.
+type UploadsRequest struct {
+	Bucket              keys.Bucket
+	Prefix, Delimiter   string
+	KeyMarker, IDMarker string
+	Limit               int
+}
