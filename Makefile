@@ -1,0 +1,61 @@
+# What there is to do with this tree. `make` alone lists it.
+
+SHELL  := /bin/bash
+GO     ?= go
+DATA   ?= .run
+LISTEN ?= 127.0.0.1:9000
+ADMIN  ?= 127.0.0.1:9001
+KEK    ?= softhsm
+
+# Only these are measured against a clock or drive the whole system: the race
+# detector would make them slow, or make what they measure meaningless.
+SLOW := chatelaine/test/|chatelaine/gateway/sealed$$
+
+# Everything runs, always: a cached pass says nothing of this machine.
+TEST := $(GO) test -count=1 -p 2 -timeout 15m
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/chatelaine
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/chatelaine ./cmd/chatelaine
+
+.PHONY: up
+up: ## install SoftHSM if it is missing, build, and run everything on this machine
+	@if [ '$(KEK)' = softhsm ]; then test/tools/install.sh softhsm2; fi
+	@$(MAKE) --no-print-directory build
+	@exec bin/chatelaine up --data $(DATA) --listen $(LISTEN) --admin-listen $(ADMIN) --kek $(KEK)
+
+.PHONY: test
+test: test-parts ## install what is missing and run every test
+	$(TEST) -race $$($(GO) list ./... | grep -Ev '$(SLOW)')
+	$(TEST) $$($(GO) list ./... | grep -E '$(SLOW)')
+
+.PHONY: test-parts
+test-parts:
+	test/tools/install.sh softhsm2 opensc awscli python3-boto3 rclone s3cmd curl
+	test/tools/build.sh minio >/dev/null
+
+.PHONY: test-short
+test-short: ## run the tests that need seconds, with what is installed
+	$(GO) test -short -timeout 5m ./...
+
+.PHONY: lint
+lint: ## vet, build without cgo, golangci-lint
+	$(GO) vet ./...
+	CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/chatelaine
+	$$(test/tools/build.sh lint) run --timeout 15m ./...
+
+.PHONY: bench
+bench: ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem -p 1 -timeout 60m ./...
+
+.PHONY: generate
+generate: ## write generated code anew (needs protoc)
+	$(GO) generate ./...
