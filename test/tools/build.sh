@@ -1,0 +1,49 @@
+#!/bin/sh
+# Builds a tool that the tests use, once, and prints the path of its binary.
+#
+#	test/tools/build.sh minio|lint
+#
+# Each tool is pinned by a Go module of its own beside this script, so that nothing
+# of it enters the product's go.mod. The binary lies in
+# ${CHATELAINE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/chatelaine}, named by the hash of
+# its go.mod and go.sum: another version is another file. Progress goes to stderr.
+# Any number may run at once: a binary appears under its name whole or not at all.
+set -eu
+
+usage() {
+	echo "usage: $0 minio|lint" >&2
+	exit 2
+}
+
+[ $# -eq 1 ] || usage
+tool=$1
+case $tool in
+minio) package=github.com/minio/minio ;;
+lint) package=github.com/golangci/golangci-lint/v2/cmd/golangci-lint ;;
+*) usage ;;
+esac
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+cache=${CHATELAINE_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME or CHATELAINE_CACHE}/.cache}/chatelaine}
+hash=$(cat "$here/$tool/go.mod" "$here/$tool/go.sum" | sha256sum | cut -c1-16)
+binary=$cache/$tool-$hash
+
+if [ -x "$binary" ]; then
+	echo "$binary"
+	exit 0
+fi
+
+mkdir -p "$cache"
+partial=$(mktemp "$cache/.$tool-$hash.XXXXXX")
+trap 'rm -f "$partial"' EXIT
+trap 'exit 1' HUP INT TERM
+
+echo "building $tool into $cache; the first time takes minutes" >&2
+start=$(date +%s)
+# The tool's pins alone count: no workspace, no flags meant for the product.
+GOWORK=off GOFLAGS=-buildvcs=false CGO_ENABLED=0 \
+	go build -C "$here/$tool" -trimpath -ldflags '-s -w' -o "$partial" "$package" >&2
+chmod 755 "$partial"
+mv -f "$partial" "$binary"
+echo "built $tool in $(($(date +%s) - start)) s" >&2
+echo "$binary"
