@@ -1,16 +1,18 @@
 package sealed
 
 import (
-	"errors"
+	"encoding/binary"
+	"fmt"
 	"io"
 )
 
+// The plaintext of a trailer (§4): H and one entry for each part, in bytes.
 const (
-	tableHeadSize = 32 // H of §4
-	entrySize     = 32
+	tableHeadSize  = 32
+	entrySize      = 32
+	trailerVersion = 1
+	flagCRC        = 1
 )
-
-var errSkeleton = errors.New("sealed: not written yet")
 
 // Part is one part of an object as it goes into the trailer and the token.
 type Part struct {
@@ -22,70 +24,202 @@ type Part struct {
 }
 
 // Tail is all that follows the parts of an object: zeros || T || footer (§4). It can be read often and concurrently.
-type Tail struct{}
+type Tail struct {
+	zeros int64
+	end   []byte // T || footer
+	crc   uint64
+	known bool
+	plain int64
+}
 
 // NewTail builds the tail of an object of kind Multipart from all its parts, in order. It fails with ErrPartNumber,
 // ErrPartOrder or ErrPartSize, and with ErrRange for no parts, too many, or too long ones.
-func (s Suite) NewTail(dek Key, parts []Part) (*Tail, error) { return nil, errSkeleton }
+// Where the last part was staged, its sealed bytes followed by the tail become one part of the backend's.
+func (s Suite) NewTail(dek Key, parts []Part) (*Tail, error) {
+	if err := checkParts(parts); err != nil {
+		return nil, err
+	}
+	return s.newTail(dek, parts)
+}
+
+func (s Suite) newTail(dek Key, parts []Part) (*Tail, error) {
+	length, data := sumParts(parts)
+	crc, known := sumCRC(parts)
+	end, err := s.sealMessage(dek, trailerContext(), encodeTrailer(parts, length, crc, known))
+	if err != nil {
+		return nil, err
+	}
+	zeros := Size(length) - data - int64(len(end)) - footerSize
+	end = binary.BigEndian.AppendUint32(end, uint32(len(end)))
+	return &Tail{zeros: zeros, end: append(end, footerText...), crc: crc, known: known, plain: length}, nil
+}
+
+// Length is the plaintext length of the object in bytes.
+func (t *Tail) Length() int64 { return t.plain }
+
+// CRC is the CRC64NVME of the object's plaintext; ok is false if that of a part is not known.
+func (t *Tail) CRC() (crc uint64, ok bool) { return t.crc, t.known }
 
 // Size is the length of the tail in bytes, at most about 1.5 MB.
-func (t *Tail) Size() int64 { return 0 }
+func (t *Tail) Size() int64 { return t.zeros + int64(len(t.end)) }
 
 // ReadAt implements io.ReaderAt.
-func (t *Tail) ReadAt(p []byte, off int64) (int, error) { return 0, errSkeleton }
+func (t *Tail) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 || off > t.Size() {
+		return 0, fmt.Errorf("%w: offset %d of a tail of %d bytes", ErrRange, off, t.Size())
+	}
+	if off < t.zeros {
+		n = int(min(t.zeros-off, int64(len(p))))
+		clear(p[:n])
+		off += int64(n)
+	}
+	n += copy(p[n:], t.end[max(0, off-t.zeros):])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
 
 // Reader returns a reader of the whole tail that can also seek.
 func (t *Tail) Reader() *io.SectionReader { return io.NewSectionReader(t, 0, t.Size()) }
 
-// Entry is one part within an object that is stored.
-type Entry struct {
-	Number int
-	Length int64 // plaintext bytes
-	Salt   Salt  // zero: unbound
-	Plain  int64 // offset of its first byte in the plaintext of the object
-	Sealed int64 // offset of its header in the stored object
+// checkParts checks what a trailer of kind Multipart demands of its parts.
+func checkParts(parts []Part) error {
+	if len(parts) < 1 || len(parts) > MaxParts {
+		return fmt.Errorf("%w: %d parts", ErrRange, len(parts))
+	}
+	before := 0
+	for i, p := range parts {
+		switch {
+		case p.Number < 1 || p.Number > MaxParts:
+			return fmt.Errorf("%w: %d", ErrPartNumber, p.Number)
+		case p.Number <= before:
+			return fmt.Errorf("%w: %d after %d", ErrPartOrder, p.Number, before)
+		case p.Length < 0 || p.Length > MaxPartSize:
+			return fmt.Errorf("%w: part %d of %d bytes", ErrRange, p.Number, p.Length)
+		case p.Length < MinPartSize && i < len(parts)-1:
+			return fmt.Errorf("%w: part %d of %d bytes", ErrPartSize, p.Number, p.Length)
+		}
+		before = p.Number
+	}
+	return nil
 }
 
-// Bound tells whether the trailer vouches for the salt of the part.
-func (e Entry) Bound() bool { return !e.Salt.IsZero() }
-
-// Table knows where everything lies in a stored object. It holds no secret, never changes and may be shared.
-type Table struct {
-	entries []Entry
-	length  int64
-	stored  int64
+// sumParts is the length of all parts together, of their plaintext and as stored.
+func sumParts(parts []Part) (length, stored int64) {
+	for _, p := range parts {
+		length += p.Length
+		stored += MessageSize(p.Length)
+	}
+	return length, stored
 }
 
-// SingleTable makes the table of an object of kind Single from its envelope and the size that the backend claims.
-// It fails with ErrCorrupt where they do not fit.
-func SingleTable(e Envelope, stored int64) (*Table, error) { return nil, errSkeleton }
-
-// OpenTrailer makes the table of an object of kind Multipart from a suffix of it (TrailerWindow, or any that holds the
-// trailer) and the size that the backend claims. It fails with ErrRange if the suffix does not hold all of the trailer,
-// and with ErrCorrupt if it is not that of this object.
-func (s Suite) OpenTrailer(suffix []byte, dek Key, stored int64) (*Table, error) {
-	return nil, errSkeleton
+// sumCRC is the CRC of all parts together, if all are known. Most parts are equally long, so one shift serves many.
+func sumCRC(parts []Part) (crc uint64, known bool) {
+	var shift uint64
+	length := int64(-1)
+	for _, p := range parts {
+		if !p.HasCRC {
+			return 0, false
+		}
+		if p.Length != length {
+			length, shift = p.Length, crcShift(p.Length)
+		}
+		crc = crcMul(crc, shift) ^ p.CRC
+	}
+	return crc, true
 }
 
-// Length is the plaintext length of the object in bytes.
-func (t *Table) Length() int64 { return t.length }
+// encodeTrailer is H || entries.
+func encodeTrailer(parts []Part, length int64, crc uint64, known bool) []byte {
+	b := make([]byte, tableHeadSize, tableHeadSize+entrySize*len(parts))
+	b[0] = trailerVersion
+	binary.BigEndian.PutUint32(b[4:], uint32(len(parts)))
+	binary.BigEndian.PutUint64(b[8:], uint64(length))
+	if known {
+		b[1] = flagCRC
+		binary.BigEndian.PutUint64(b[16:], crc)
+	}
+	for _, p := range parts {
+		b = binary.BigEndian.AppendUint64(b, uint64(p.Number)<<48|uint64(p.Length))
+		b = append(b, p.Salt[:]...)
+	}
+	return b
+}
 
-// Stored is the stored size in bytes.
-func (t *Table) Stored() int64 { return t.stored }
+// trailer is what the plaintext of T says.
+type trailer struct {
+	length int64
+	crc    uint64
+	known  bool
+	parts  []Part
+}
 
-// Len is the number of parts, at least 1.
-func (t *Table) Len() int { return len(t.entries) }
+// decodeTrailer reads H || entries. All it checks is the encoding.
+func decodeTrailer(b []byte) (t trailer, err error) {
+	if len(b) < tableHeadSize+entrySize {
+		return t, fmt.Errorf("%w: trailer of %d bytes", ErrCorrupt, len(b))
+	}
+	if b[0] != trailerVersion {
+		return t, fmt.Errorf("%w: trailer version %d", ErrUnsupported, b[0])
+	}
+	n := binary.BigEndian.Uint32(b[4:])
+	t.length = int64(binary.BigEndian.Uint64(b[8:]))
+	t.crc = binary.BigEndian.Uint64(b[16:])
+	t.known = b[1] == flagCRC
+	reserved := binary.BigEndian.Uint64(b[24:]) | uint64(binary.BigEndian.Uint16(b[2:])) | uint64(b[1]&^flagCRC)
+	if reserved != 0 || (!t.known && t.crc != 0) || n > MaxParts || len(b) != tableHeadSize+entrySize*int(n) {
+		return t, fmt.Errorf("%w: trailer of %d parts in %d bytes", ErrCorrupt, n, len(b))
+	}
+	for b = b[tableHeadSize:]; len(b) > 0; b = b[entrySize:] {
+		v := binary.BigEndian.Uint64(b)
+		t.parts = append(t.parts, Part{Number: int(v >> 48), Length: int64(v & (1<<48 - 1)), Salt: Salt(b[8:entrySize])})
+	}
+	return t, nil
+}
 
-// Entry returns part i, counted from 0.
-func (t *Table) Entry(i int) Entry { return t.entries[i] }
+// openTrailer opens T of an object of either kind and checks that it can describe an object of stored bytes.
+func (s Suite) openTrailer(msg []byte, dek Key, kind Kind, stored int64) (t trailer, err error) {
+	b, err := s.openMessage(dek, trailerContext(), msg)
+	if err != nil {
+		return t, fmt.Errorf("%w (trailer)", err)
+	}
+	if t, err = decodeTrailer(b); err != nil {
+		return t, err
+	}
+	if kind == Multipart {
+		err = checkParts(t.parts)
+	} else if len(t.parts) != 1 || t.parts[0].Number != 0 || t.parts[0].Salt.IsZero() {
+		err = ErrRange
+	}
+	if err != nil { // by its text alone: to a reader this is no mistake of a client
+		return t, fmt.Errorf("%w: trailer: %s", ErrCorrupt, err.Error())
+	}
+	if length, _ := sumParts(t.parts); length != t.length {
+		return t, fmt.Errorf("%w: parts of %d bytes in an object of %d", ErrCorrupt, length, t.length)
+	}
+	return t, CheckSize(stored, t.length)
+}
 
-// CRC is the CRC64NVME of the plaintext; ok is false if the trailer does not know it, or has not been read (SingleTable).
-func (t *Table) CRC() (crc uint64, ok bool) { return 0, false }
-
-// Window covers n plaintext bytes from off, across parts. It is the whole object for the whole plaintext.
-// It fails with ErrRange if the object has no such bytes.
-func (t *Table) Window(off, n int64) (Window, error) { return Window{}, errSkeleton }
-
-// HeaderWindow says whether a range needs one small read more: it starts inside an unbound part whose header Window does
-// not cover. The bytes of that window go into Read.Header.
-func (t *Table) HeaderWindow(off, n int64) (w Window, needed bool) { return Window{}, false }
+// findTrailer is T within a suffix of an object of stored bytes.
+func findTrailer(suffix []byte, stored int64) ([]byte, error) {
+	w, err := TrailerWindow(stored)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(suffix)) > stored {
+		return nil, fmt.Errorf("%w: suffix of %d bytes of an object of %d", ErrRange, len(suffix), stored)
+	}
+	if len(suffix) < footerSize {
+		return nil, fmt.Errorf("%w: suffix of %d bytes", ErrRange, len(suffix))
+	}
+	body, footer := suffix[:len(suffix)-footerSize], suffix[len(suffix)-footerSize:]
+	size := int64(binary.BigEndian.Uint32(footer))
+	if string(footer[4:]) != footerText || size > w.Length-footerSize {
+		return nil, fmt.Errorf("%w: no trailer at the end", ErrCorrupt)
+	}
+	if size > int64(len(body)) {
+		return nil, fmt.Errorf("%w: suffix of %d bytes, trailer of %d", ErrRange, len(suffix), size)
+	}
+	return body[int64(len(body))-size:], nil
+}

@@ -1,0 +1,23 @@
+package sealed
+
+import "io"
+
+// maxIdle is how often in a row a source may answer with neither bytes nor an error.
+const maxIdle = 100
+
+// fill reads until b is full or src fails. Unlike io.ReadFull it keeps an error that comes with the last bytes,
+// and leaves an early io.EOF as it is.
+func fill(src io.Reader, b []byte) (n int, err error) {
+	for idle := 0; n < len(b) && err == nil; {
+		var m int
+		m, err = src.Read(b[n:])
+		n += m
+		if idle++; m > 0 {
+			idle = 0
+		}
+		if idle == maxIdle && err == nil {
+			err = io.ErrNoProgress
+		}
+	}
+	return n, err
+}
