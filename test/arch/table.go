@@ -1,0 +1,168 @@
+package arch
+
+import (
+	"slices"
+	"strings"
+)
+
+// Folder is a row of the table: what the files of one folder may import beyond the
+// standard library. An entry is a folder of ours, without "chatelaine/", or a module
+// of others with all its packages. "C" and "unsafe" need an entry too. An entry of
+// ours that ends in "/..." means all below as well; a Dir that does holds for every
+// folder below it that has no row of its own.
+type Folder struct {
+	Dir   string
+	Allow []string
+	Tests []string // for _test.go files, beside Allow
+}
+
+func (f Folder) allows(target string, test bool) bool {
+	if standard(target) {
+		return true
+	}
+	inner, ours := strings.CutPrefix(target, module+"/")
+	matches := func(entry string) bool {
+		if tree, all := strings.CutSuffix(entry, "/..."); all || !ours {
+			return within(inner, tree)
+		}
+		return inner == entry
+	}
+	// A test may stand outside the package that it tests.
+	return slices.ContainsFunc(f.Allow, matches) ||
+		test && (slices.ContainsFunc(f.Tests, matches) || matches(f.Dir))
+}
+
+// standard says whether an import path is of the standard library and harmless.
+func standard(target string) bool {
+	first, _, _ := strings.Cut(target, "/")
+	return first != module && !strings.Contains(first, ".") && target != "C" && target != "unsafe"
+}
+
+// Reach is a way that must not exist, however long.
+type Reach struct{ From, To string }
+
+// Modules of others, by short names.
+const (
+	aws        = "github.com/aws"
+	cobra      = "github.com/spf13/cobra"
+	connect    = "connectrpc.com/connect"
+	crc64nvme  = "github.com/minio/crc64nvme"
+	etcd       = "go.etcd.io/etcd"
+	lru        = "github.com/hashicorp/golang-lru/v2"
+	miekg      = "github.com/miekg/pkcs11"
+	prometheus = "github.com/prometheus/client_golang/prometheus"
+	protobuf   = "google.golang.org/protobuf"
+	uuid       = "github.com/google/uuid"
+	xsync      = "golang.org/x/sync"
+	xsys       = "golang.org/x/sys"
+	yaml       = "github.com/goccy/go-yaml"
+	zap        = "go.uber.org/zap"
+)
+
+// Table is the product's. It follows the layers: cmd at the top, then gateway and
+// kms side by side, then backends and hsm. Nothing points upwards, no driver knows
+// another, and an SDK is named in its driver's row alone.
+func Table() []Folder {
+	return []Folder{
+		{
+			Dir:   "cmd/chatelaine",
+			Allow: []string{"gateway/...", "kms/...", "backends/...", "hsm", cobra, connect, prometheus, xsync, xsys, zap},
+			Tests: []string{aws},
+		},
+
+		{
+			Dir: "gateway",
+			Allow: []string{
+				"gateway/access", "gateway/keys", "gateway/objects", "gateway/s3api", "gateway/sealed", "gateway/sigv4",
+				"backends", prometheus, zap,
+			},
+			Tests: []string{"backends/...", aws},
+		},
+		{
+			Dir: "gateway/s3api",
+			Allow: []string{
+				"gateway/access", "gateway/keys", "gateway/objects", "gateway/sealed", "gateway/sigv4",
+				"backends", crc64nvme, prometheus, uuid, zap,
+			},
+			Tests: []string{aws},
+		},
+		{Dir: "gateway/sigv4", Allow: []string{crc64nvme}, Tests: []string{aws}},
+		{
+			Dir:   "gateway/objects",
+			Allow: []string{"gateway/keys", "gateway/sealed", "backends", crc64nvme, lru, prometheus, xsync, zap},
+		},
+		{Dir: "gateway/sealed", Allow: []string{crc64nvme}},
+		{
+			Dir:   "gateway/keys",
+			Allow: []string{"gateway/sealed", "kms", "kms/service/...", connect, lru, prometheus, protobuf, uuid, xsync, zap},
+			Tests: []string{"kms/...", "hsm/hsmtest"},
+		},
+		{Dir: "gateway/access", Allow: []string{prometheus, zap}},
+		{Dir: "gateway/config", Allow: []string{"kms/config/settings"}},
+		{Dir: "gateway/server", Allow: []string{prometheus, zap}},
+
+		{Dir: "kms", Allow: []string{uuid, xsync, zap}, Tests: []string{"kms/..."}},
+		{Dir: "kms/config", Allow: []string{"kms/config/settings"}},
+		{Dir: "kms/config/settings", Allow: []string{yaml}},
+		{Dir: "kms/kmstest", Allow: []string{"kms"}},
+		{Dir: "kms/pkcs11", Allow: []string{"kms", "hsm", zap}, Tests: []string{"hsm/hsmtest", "kms/kmstest"}},
+		{Dir: "kms/softkey", Allow: []string{"kms", zap}, Tests: []string{"kms/kmstest"}},
+		{Dir: "kms/registry", Allow: []string{"kms", etcd, prometheus, zap}},
+		{
+			Dir:   "kms/service/...",
+			Allow: []string{"kms", "kms/service/...", connect, prometheus, protobuf, uuid, zap},
+			Tests: []string{"kms/...", "hsm/hsmtest"},
+		},
+
+		{Dir: "hsm", Allow: []string{"C", "unsafe", miekg, xsys, zap}, Tests: []string{"hsm/hsmtest"}},
+		{Dir: "hsm/hsmtest", Allow: []string{"hsm"}},
+
+		{Dir: "backends"},
+		{Dir: "backends/backendtest", Allow: []string{"backends"}},
+		{Dir: "backends/memstore", Allow: []string{"backends"}, Tests: []string{"backends/backendtest"}},
+		{Dir: "backends/filestore", Allow: []string{"backends", xsys, zap}, Tests: []string{"backends/backendtest"}},
+		{Dir: "backends/s3store", Allow: []string{"backends", aws, zap}, Tests: []string{"backends/backendtest", "test/servers"}},
+
+		{Dir: "test/arch"},
+		{
+			Dir:   "test/...",
+			Allow: []string{"gateway/...", "kms/...", "backends/...", "hsm/...", "test/...", aws, connect, crc64nvme, prometheus, uuid, xsync, xsys, zap},
+		},
+	}
+}
+
+// unreachable lists what must not be reached, through whatever other folder.
+func unreachable() []Reach {
+	return []Reach{
+		{"gateway", "hsm"},
+		{"gateway", "kms/pkcs11"},
+		{"gateway", "kms/softkey"},
+		{"gateway", "kms/registry"},
+		{"gateway", "backends/s3store"},
+		{"gateway", "backends/filestore"},
+		{"kms", "gateway"},
+		{"kms", "backends"},
+		{"hsm", "kms"},
+		{"backends", "gateway"},
+		{"backends", "kms"},
+	}
+}
+
+// topLevel lists all that may lie beside go.mod: what ARCHITECTURE fixed, and what
+// tools insist on.
+func topLevel() []string {
+	return []string{
+		"cmd", "gateway", "kms", "backends", "hsm", "test", "deploy",
+		"go.mod", "go.sum", "README.md", "LICENSE", "Makefile", ".ci", ".gitignore", ".golangci.yml",
+	}
+}
+
+// bannedText lists what no file may say: hosts of package registries, and folders
+// of the machine that somebody worked on. They are put together here so that this
+// file may be searched too.
+func bannedText() []string {
+	return []string{
+		"proxy.golang" + ".org", "sum.golang" + ".org", "registry.npmjs" + ".org", "deb.debian" + ".org", "pypi" + ".org",
+		"/work" + "/main", "/work" + "/shared", "/root" + "/",
+	}
+}
