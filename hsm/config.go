@@ -1,0 +1,129 @@
+package hsm
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	defaultSessions = 30
+	defaultReserve  = 2
+	defaultDeadline = 10 * time.Second
+	defaultRetry    = time.Second
+)
+
+// Config names a token and says how to use it.
+type Config struct {
+	// Module is the path of the vendor's PKCS#11 library. Required unless Library is set.
+	Module string
+	// Library is the loaded module to use when several tokens of one module are open
+	// in one process. The caller closes it, after the tokens. Nil: Open loads Module,
+	// and the Token's Close finalises it.
+	Library *Library
+	// Token says which token. Required: at least one of its fields.
+	Token Selector
+	// PIN of the token's user. Required. It is tried once.
+	PIN PIN
+	// MaxSessions is the size of the session pool; one more session stays logged in
+	// beside it. Zero: 30, or fewer when the token has fewer.
+	MaxSessions int
+	// Reserve is how many of a token's limited sessions are left to others. Zero: 2.
+	Reserve int
+	// Deadline is how long a caller waits for one call of the module, which cannot be
+	// cancelled; its session stays taken until the call returns. Zero: 10 s.
+	Deadline time.Duration
+	// Retry is the least time between two attempts to reach a lost device. Calls in
+	// between fail at once with ErrUnavailable. Zero: 1 s.
+	Retry time.Duration
+	// Observe, when set, hears of each operation ("encrypt", "decrypt", "generate",
+	// "find", "random", "check", "login") once the module has returned: the CKR name
+	// ("CKR_OK", or "error" for a finding of our own) and how long it took. It is
+	// called concurrently and must not block.
+	Observe func(operation, code string, took time.Duration)
+	// Logger hears of logins, losses and refusals. Nil: silence.
+	Logger *zap.Logger
+}
+
+// Selector says which token is meant. All fields that are set must match, and
+// exactly one token must match.
+type Selector struct {
+	Label        string
+	Serial       string
+	Manufacturer string
+	Model        string
+	Slot         *uint // slot numbers change with the hardware and with SoftHSM's restarts
+}
+
+// IsZero tells whether nothing was selected.
+func (s Selector) IsZero() bool { return s == Selector{} }
+
+// String is the pkcs11: URI of the token.
+func (s Selector) String() string { return URI{Token: s}.String() }
+
+func (s Selector) matches(slot uint, info tokenInfo) bool {
+	return (s.Label == "" || s.Label == info.label) &&
+		(s.Serial == "" || s.Serial == info.serial) &&
+		(s.Manufacturer == "" || s.Manufacturer == info.manufacturer) &&
+		(s.Model == "" || s.Model == info.model) &&
+		(s.Slot == nil || *s.Slot == slot)
+}
+
+// validate reports all that is wrong at once.
+func (c Config) validate() error {
+	var problems []error
+	if c.Module == "" && c.Library == nil {
+		problems = append(problems, errors.New("module is missing"))
+	}
+	if c.Token.IsZero() {
+		problems = append(problems, errors.New("token is missing: give a label, a serial number or a slot"))
+	}
+	if c.PIN.IsZero() {
+		problems = append(problems, errors.New("PIN is missing"))
+	}
+	if c.MaxSessions < 0 || c.Reserve < 0 || c.Deadline < 0 || c.Retry < 0 {
+		problems = append(problems, errors.New("sessions, reserve, deadline and retry must not be negative"))
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return fmt.Errorf("hsm: reading configuration: %w: %w", ErrInvalid, errors.Join(problems...))
+}
+
+// withDefaults fills in what zero means, except MaxSessions, which needs the token.
+func (c Config) withDefaults() Config {
+	if c.Reserve == 0 {
+		c.Reserve = defaultReserve
+	}
+	if c.Deadline == 0 {
+		c.Deadline = defaultDeadline
+	}
+	if c.Retry == 0 {
+		c.Retry = defaultRetry
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	if c.Observe == nil {
+		c.Observe = func(string, string, time.Duration) {}
+	}
+	return c
+}
+
+// poolSize is the number of pooled sessions that a token of these limits bears.
+func (c Config) poolSize(info tokenInfo) int {
+	size := c.MaxSessions
+	if size == 0 {
+		size = defaultSessions
+	}
+	for _, limit := range []uint{info.maxSessions, info.maxRWSessions} {
+		if limit == ckEffectivelyInfinite || limit == ckUnavailableInformation {
+			continue
+		}
+		// One session is the logged-in one that stays.
+		size = min(size, max(1, int(min(limit, 1<<20))-c.Reserve-1))
+	}
+	return size
+}
