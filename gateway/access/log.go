@@ -1,0 +1,83 @@
+package access
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// Log records decisions, one JSON object a line, before they take effect. It may
+// be used concurrently.
+type Log struct {
+	mu  sync.Mutex
+	w   io.Writer
+	now func() time.Time
+	// broken is the error that left half a line behind, if any: nothing can be
+	// recorded after it, as it would not be readable.
+	broken error
+}
+
+// NewLog records to w, which gets one Write for each decision.
+func NewLog(w io.Writer) *Log { return &Log{w: w, now: time.Now} }
+
+// OpenLog records to the end of a file, which it makes with mode 0600 where there
+// is none. The caller closes the file once no decision will come any more.
+func OpenLog(path string) (*Log, io.Closer, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, nil, fmt.Errorf("access: opening the decision log: %w", err)
+	}
+	return NewLog(f), f, nil
+}
+
+// entry is a line of the log.
+type entry struct {
+	Time      time.Time `json:"time"`
+	Decision  string    `json:"decision"`
+	RequestID string    `json:"request_id"`
+	Principal string    `json:"principal"`
+	AccessKey string    `json:"access_key"`
+	Action    string    `json:"action"`
+	Bucket    string    `json:"bucket,omitempty"`
+	Key       string    `json:"key,omitempty"`
+	Source    string    `json:"source"`
+	TLS       bool      `json:"tls"`
+}
+
+func (l *Log) record(r Request, allowed bool) error {
+	e := entry{
+		Time: l.now().UTC(), Decision: "deny", RequestID: r.RequestID, Principal: r.Principal, AccessKey: r.AccessKey,
+		Action: r.Action, Bucket: r.Bucket, Key: r.Key, Source: r.Source.String(), TLS: r.TLS,
+	}
+	if allowed {
+		e.Decision = "allow"
+	}
+	line, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("access: encoding a decision: %w", err)
+	}
+	return l.write(append(line, '\n'))
+}
+
+func (l *Log) write(line []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken != nil {
+		return fmt.Errorf("access: the decision log broke off earlier: %w", l.broken)
+	}
+	n, err := l.w.Write(line)
+	if err == nil && n < len(line) {
+		err = io.ErrShortWrite
+	}
+	if err != nil && n > 0 {
+		l.broken = errors.Join(err, fmt.Errorf("%d of %d bytes of a line written", n, len(line)))
+	}
+	if err != nil {
+		return fmt.Errorf("access: writing the decision log: %w", err)
+	}
+	return nil
+}
