@@ -84,11 +84,15 @@ func TestDecisionsAreRecordedOneALine(t *testing.T) {
 }
 
 // fullDisk takes some bytes and then none.
-type fullDisk struct{ left int }
+type fullDisk struct {
+	bytes.Buffer
+	left int
+}
 
 func (d *fullDisk) Write(p []byte) (int, error) {
 	n := min(len(p), d.left)
 	d.left -= n
+	d.Buffer.Write(p[:n])
 	if n < len(p) {
 		return n, io.ErrShortWrite
 	}
@@ -96,23 +100,22 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 }
 
 func TestWhatCannotBeRecordedIsRefused(t *testing.T) {
-	r := Request{Principal: "ann", Action: "s3:GetObject", Bucket: "b", Owner: "ann"}
-	disk := &fullDisk{left: 10}
-	owners := NewOwners(NewLog(disk))
-	if err := owners.Authorize(t.Context(), r); !errors.Is(err, ErrUnrecorded) {
-		t.Errorf("on a full disk: got %v, want ErrUnrecorded", err)
-	}
-	disk.left = 1 << 20
-	if err := owners.Authorize(t.Context(), r); !errors.Is(err, ErrUnrecorded) {
-		t.Errorf("after half a line: got %v, want ErrUnrecorded", err)
-	}
-	whole := &fullDisk{}
-	owners = NewOwners(NewLog(whole))
-	if err := owners.Authorize(t.Context(), r); !errors.Is(err, ErrUnrecorded) {
-		t.Errorf("with nothing written: got %v, want ErrUnrecorded", err)
-	}
-	whole.left = 1 << 20
-	if err := owners.Authorize(t.Context(), r); err != nil {
-		t.Errorf("once there is space again: got %v, want nil", err)
+	for _, space := range []int{0, 10} {
+		r := Request{Principal: "ann", Action: "s3:GetObject", Bucket: "b", Owner: "ann"}
+		disk := &fullDisk{left: space}
+		owners := NewOwners(NewLog(disk))
+		for range 2 {
+			if err := owners.Authorize(t.Context(), r); !errors.Is(err, ErrUnrecorded) {
+				t.Errorf("with space for %d bytes: got %v, want ErrUnrecorded", space, err)
+			}
+		}
+		disk.left = 1 << 20
+		if err := owners.Authorize(t.Context(), r); err != nil {
+			t.Errorf("once there is space again: got %v, want nil", err)
+		}
+		lines := bytes.Split(bytes.TrimSpace(disk.Bytes()), []byte("\n"))
+		if last := lines[len(lines)-1]; !json.Valid(last) {
+			t.Errorf("the line after a torn one does not read: %q", last)
+		}
 	}
 }

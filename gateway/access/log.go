@@ -2,7 +2,6 @@ package access
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,9 +15,8 @@ type Log struct {
 	mu  sync.Mutex
 	w   io.Writer
 	now func() time.Time
-	// broken is the error that left half a line behind, if any: nothing can be
-	// recorded after it, as it would not be readable.
-	broken error
+	// torn says that half a line was left behind, so that the next must end it first.
+	torn bool
 }
 
 // NewLog records to w, which gets one Write for each decision.
@@ -66,18 +64,17 @@ func (l *Log) record(r Request, allowed bool) error {
 func (l *Log) write(line []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.broken != nil {
-		return fmt.Errorf("access: the decision log broke off earlier: %w", l.broken)
+	if l.torn {
+		line = append([]byte{'\n'}, line...)
 	}
 	n, err := l.w.Write(line)
 	if err == nil && n < len(line) {
 		err = io.ErrShortWrite
 	}
-	if err != nil && n > 0 {
-		l.broken = errors.Join(err, fmt.Errorf("%d of %d bytes of a line written", n, len(line)))
-	}
 	if err != nil {
+		l.torn = l.torn || n > 0
 		return fmt.Errorf("access: writing the decision log: %w", err)
 	}
+	l.torn = false
 	return nil
 }
