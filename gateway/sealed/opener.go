@@ -199,9 +199,9 @@ func (o *Opener) openBatch(e Entry) ([]byte, error) {
 			return nil, fmt.Errorf("%w: chunk %d of part %d", ErrCorrupt, o.chunk, e.Number)
 		}
 		sealed = sealed[n:]
-		if o.whole {
-			o.crc = crc64nvme.Update(o.crc, plain[len(plain)-(n-TagSize):])
-		}
+	}
+	if o.whole {
+		o.crc = crc64nvme.Update(o.crc, plain)
 	}
 	return plain, nil
 }

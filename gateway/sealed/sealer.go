@@ -121,6 +121,7 @@ func (s *Sealer) refill() error {
 	case err != nil:
 		return err
 	}
+	s.part.CRC = crc64nvme.Update(s.part.CRC, b) // of a batch at once: twice as fast as chunk by chunk
 	if s.plain = b; s.chunk == 0 {
 		s.pending = s.msg.header[:]
 	}
@@ -163,11 +164,9 @@ func (s *Sealer) emit(p []byte, must bool) int {
 	return s.emit(p, must)
 }
 
-// sealChunk seals the next size bytes. The CRC goes first, so that the cipher finds the chunk in the nearest cache.
+// sealChunk seals the next size bytes.
 func (s *Sealer) sealChunk(dst []byte, size int) []byte {
-	pt := s.plain[:size]
-	s.part.CRC = crc64nvme.Update(s.part.CRC, pt)
-	out := s.msg.seal(dst, s.chunk, pt)
+	out := s.msg.seal(dst, s.chunk, s.plain[:size])
 	s.plain = s.plain[size:]
 	s.chunk++
 	s.last = size < ChunkSize
