@@ -34,6 +34,8 @@ var (
 	ErrPartNumber = errors.New("part number out of range")
 	// ErrPartOrder: Complete's part numbers do not increase.
 	ErrPartOrder = errors.New("parts are not in ascending order")
+	// ErrChecksumMissing: a part of a composite checksum is listed without its own.
+	ErrChecksumMissing = errors.New("part is listed without its checksum")
 	// ErrChecksumMismatch: a checksum given at Complete is not that of the parts.
 	ErrChecksumMismatch = errors.New("checksum does not match")
 	// ErrSizeMismatch: x-amz-mp-object-size is not the sum of the parts.
@@ -152,6 +154,13 @@ type GetRequest struct {
 	Conditions backends.Conditions
 }
 
+// Span is what a Reader yields, or a Head speaks of: plaintext bytes in absolute
+// offsets. Partial says that a range or a part was asked for (206).
+type Span struct {
+	Offset, Length int64
+	Partial        bool
+}
+
 // RangeError is the answer to a range that begins beyond the end. It unwraps to
 // backends.ErrRange.
 type RangeError struct{ Size int64 } // plaintext bytes
@@ -220,12 +229,18 @@ type PutPartRequest struct {
 	Number int
 	Body   io.Reader
 	Size   int64
+	// Algorithm names a checksum of the body that the caller computes anyway;
+	// Value gives it once Body has returned io.EOF. Empty means none.
+	Algorithm Algorithm
+	Value     func() []byte
 }
 
 // PartResult is the answer to PutPart.
 type PartResult struct {
 	ETag string
 	KEK  string
+	// Checksum is the part's, by the upload's algorithm; nil where it has none.
+	Checksum *Checksum
 }
 
 // CompletePart is one entry of CompleteMultipartUpload. Checksum is the part's as

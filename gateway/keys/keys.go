@@ -1,0 +1,89 @@
+// Package keys is the gateway's side of the KMS: buckets, bucket keys and signing
+// keys, cached for as long as a lease and their own time to live allow.
+//
+// It refuses to know KEKs, PINs and long-term secrets: none of them ever reach a
+// gateway.
+package keys
+
+import (
+	"errors"
+	"time"
+
+	"chatelaine/gateway/sealed"
+)
+
+// Errors that callers tell apart.
+var (
+	// ErrUnavailable: the KMS or its HSM does not answer, or the lease has run out.
+	// Answer 503 with Retry-After.
+	ErrUnavailable = errors.New("key service is unavailable")
+	// ErrBlocked: the key was blocked, or its state forbids the use. Answer 403.
+	ErrBlocked = errors.New("key is blocked")
+	// ErrBucketNotFound: no such bucket is registered.
+	ErrBucketNotFound = errors.New("no such bucket")
+	// ErrBucketExists: another principal has a bucket of this name.
+	ErrBucketExists = errors.New("bucket name is taken")
+	// ErrBucketOwned: the principal has a bucket of this name already.
+	ErrBucketOwned = errors.New("bucket is yours already")
+	// ErrKeyNotFound: no bucket key has this id in this space.
+	ErrKeyNotFound = errors.New("no such bucket key")
+	// ErrAccessKeyNotFound: no active access key has this id.
+	ErrAccessKeyNotFound = errors.New("no such access key")
+)
+
+// Space is the UUID of a bucket as raw bytes (FORMAT.md section 2).
+type Space [16]byte
+
+// Bucket is a bucket as the registry knows it.
+type Bucket struct {
+	Name      string
+	Space     Space
+	Store     string // name of the backend in the configuration
+	StoreName string // the bucket's name there
+	KEK       string // name of the KEK that wraps its bucket keys
+	Owner     string // principal
+	Strict    bool   // nothing of it is cached
+	MD5       bool   // ETags are the MD5 of the plaintext ("etag: md5")
+	Created   time.Time
+	// Active is false from registration until the store has the bucket too.
+	Active bool
+}
+
+// NewBucket is what RegisterBucket needs. The KMS chooses Space.
+type NewBucket struct {
+	Name, Store, StoreName, Owner string
+	KEK                           string // empty means the KMS's default
+}
+
+// BucketKey is one epoch's key of a bucket. It is a value to be used now and not
+// to be kept: ask again for the next request.
+type BucketKey struct {
+	ID  [16]byte
+	Key sealed.Key
+	// Record is the wrapped record, to be mirrored to the backend before the key
+	// is first used to seal. Mirrored says that it is there.
+	Record   []byte
+	Mirrored bool
+}
+
+// SigningKey is the SigV4 key of one access key for one day, region and service:
+// HMAC(HMAC(HMAC(HMAC("AWS4"+secret, date), region), service), "aws4_request").
+// It does not print.
+type SigningKey struct {
+	key       [32]byte
+	Principal string
+}
+
+// NewSigningKey takes the 32 derived bytes.
+func NewSigningKey(key [32]byte, principal string) SigningKey {
+	return SigningKey{key: key, Principal: principal}
+}
+
+// Use calls f with the key's bytes, which f must not keep.
+func (k SigningKey) Use(f func(key []byte)) { f(k.key[:]) }
+
+// String hides the key.
+func (k SigningKey) String() string { return "signing key of " + k.Principal }
+
+// GoString hides the key.
+func (k SigningKey) GoString() string { return k.String() }

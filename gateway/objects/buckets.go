@@ -1,0 +1,202 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"chatelaine/backends"
+	"chatelaine/gateway/keys"
+)
+
+// afterReserved is greater than every name of the gateway's own, and no client
+// may use it: listings that go on after it skip them all.
+const afterReserved = ReservedPrefix + "\U0010FFFF"
+
+// Bucket finds a bucket that can be used. keys.ErrBucketNotFound.
+func (s *Service) Bucket(ctx context.Context, name string) (keys.Bucket, error) {
+	b, err := s.keys.Bucket(ctx, name)
+	if err == nil && !b.Active {
+		err = keys.ErrBucketNotFound
+	}
+	if err != nil {
+		return keys.Bucket{}, fmt.Errorf("objects: looking up bucket %q: %w", name, err)
+	}
+	return b, nil
+}
+
+// Buckets lists the buckets of a principal by name.
+func (s *Service) Buckets(ctx context.Context, principal string) ([]keys.Bucket, error) {
+	all, err := s.keys.Buckets(ctx, principal)
+	if err != nil {
+		return nil, fmt.Errorf("objects: listing buckets: %w", err)
+	}
+	usable := all[:0]
+	for _, b := range all {
+		if b.Active {
+			usable = append(usable, b)
+		}
+	}
+	return usable, nil
+}
+
+// HeadBucket asks the backend whether it has the bucket too.
+func (s *Service) HeadBucket(ctx context.Context, b keys.Bucket) error {
+	store, err := s.storeOf(b)
+	if err != nil {
+		return err
+	}
+	if err := store.HeadBucket(ctx, b.StoreName); err != nil {
+		return fmt.Errorf("objects: looking for bucket %q: %w", b.Name, err)
+	}
+	return nil
+}
+
+// CreateBucket registers a bucket, makes it on the default backend and stores its
+// first key's record there; only then can it be used. What a crash leaves half
+// done, the next call finishes. keys.ErrBucketOwned, keys.ErrBucketExists.
+func (s *Service) CreateBucket(ctx context.Context, principal, name string) error {
+	b, err := s.keys.RegisterBucket(ctx, keys.NewBucket{Name: name, Store: s.store, StoreName: s.prefix + name, Owner: principal})
+	begun := errors.Is(err, keys.ErrBucketOwned) && !b.Active
+	if err != nil && !begun {
+		return fmt.Errorf("objects: registering bucket %q: %w", name, err)
+	}
+	store, err := s.storeOf(b)
+	if err != nil {
+		return err
+	}
+	if err := s.makeBucket(ctx, b, store, begun); err != nil {
+		return err
+	}
+	if _, err := s.sealingKey(ctx, b, store); err != nil {
+		return err
+	}
+	if err := s.keys.ActivateBucket(ctx, name); err != nil {
+		return fmt.Errorf("objects: activating bucket %q: %w", name, err)
+	}
+	return nil
+}
+
+// makeBucket makes the bucket on its backend. One that is there already is
+// somebody else's, unless an earlier attempt of ours was cut off and it is empty.
+func (s *Service) makeBucket(ctx context.Context, b keys.Bucket, store backends.Store, begun bool) error {
+	err := store.CreateBucket(ctx, b.StoreName)
+	if err == nil {
+		return nil
+	}
+	if begun && errors.Is(err, backends.ErrBucketExists) {
+		if empty, emptyErr := s.empty(ctx, b, store); emptyErr == nil && empty {
+			return nil
+		}
+	}
+	if errors.Is(err, backends.ErrBucketExists) {
+		err = fmt.Errorf("%w: %w", keys.ErrBucketExists, err)
+	}
+	err = fmt.Errorf("objects: making bucket %q: %w", b.Name, err)
+	return errors.Join(err, s.keys.RemoveBucket(context.WithoutCancel(ctx), b.Name))
+}
+
+// empty says whether a bucket holds nothing but the gateway's own objects.
+func (s *Service) empty(ctx context.Context, b keys.Bucket, store backends.Store) (bool, error) {
+	for _, after := range []string{"", afterReserved} {
+		page, err := store.List(ctx, b.StoreName, &backends.ListOptions{After: after, Limit: 1})
+		if err != nil {
+			return false, fmt.Errorf("objects: listing bucket %q: %w", b.Name, err)
+		}
+		if len(page.Entries) > 0 && !Reserved(page.Entries[0].Key) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// DeleteBucket deletes a bucket that holds nothing but the gateway's own objects,
+// and its keys. backends.ErrBucketNotEmpty.
+func (s *Service) DeleteBucket(ctx context.Context, b keys.Bucket) error {
+	store, err := s.storeOf(b)
+	if err != nil {
+		return err
+	}
+	empty, err := s.empty(ctx, b, store)
+	gone := errors.Is(err, backends.ErrBucketNotFound) // by an earlier attempt that was cut off
+	switch {
+	case err != nil && !gone:
+		return err
+	case err == nil && !empty:
+		return fmt.Errorf("objects: deleting bucket %q: %w", b.Name, backends.ErrBucketNotEmpty)
+	case err == nil:
+		if err := s.clearAndDelete(ctx, b, store); err != nil {
+			return err
+		}
+	}
+	if err := s.keys.RemoveBucket(ctx, b.Name); err != nil {
+		return fmt.Errorf("objects: unregistering bucket %q: %w", b.Name, err)
+	}
+	return nil
+}
+
+// clearAndDelete deletes the gateway's own objects and then the bucket. When the
+// bucket is not empty after all, the records of its keys are put back.
+func (s *Service) clearAndDelete(ctx context.Context, b keys.Bucket, store backends.Store) error {
+	records, err := s.clearReserved(ctx, b, store)
+	if err == nil {
+		err = store.DeleteBucket(ctx, b.StoreName)
+	}
+	if err == nil || errors.Is(err, backends.ErrBucketNotFound) {
+		return nil
+	}
+	err = fmt.Errorf("objects: deleting bucket %q: %w", b.Name, err)
+	for key, record := range records {
+		if putErr := s.putReserved(context.WithoutCancel(ctx), b, store, key, record); putErr != nil {
+			s.log.Error("a bucket key's mirror is missing", zap.String("bucket", b.Name), zap.Error(putErr))
+			err = errors.Join(err, putErr)
+		}
+	}
+	return err
+}
+
+// clearReserved deletes the gateway's own objects and returns those that matter:
+// the records of bucket keys. What has been deleted when it fails is returned too.
+func (s *Service) clearReserved(ctx context.Context, b keys.Bucket, store backends.Store) (map[string][]byte, error) {
+	records := map[string][]byte{}
+	for {
+		page, err := store.List(ctx, b.StoreName, &backends.ListOptions{Prefix: ReservedPrefix})
+		if err != nil {
+			return records, fmt.Errorf("listing reserved objects: %w", err)
+		}
+		for _, e := range page.Entries {
+			if strings.HasPrefix(e.Key, mirrorPrefix) {
+				if records[e.Key], err = s.getReserved(ctx, b, store, e.Key, nil); err != nil {
+					return records, err
+				}
+			}
+			if _, err := store.Delete(ctx, idOf(b, e.Key, ""), nil); err != nil {
+				return records, fmt.Errorf("deleting %q: %w", e.Key, err)
+			}
+		}
+		if !page.Truncated {
+			return records, nil
+		}
+	}
+}
+
+// maxReserved bounds what is read of the gateway's own small objects, in bytes.
+const maxReserved = 64 << 10
+
+// getReserved reads one of the gateway's own small objects.
+func (s *Service) getReserved(ctx context.Context, b keys.Bucket, store backends.Store, key string, opts *backends.GetOptions) ([]byte, error) {
+	o, err := store.Get(ctx, idOf(b, key, ""), opts)
+	if err != nil {
+		return nil, fmt.Errorf("objects: reading %q: %w", key, err)
+	}
+	defer func() { _ = o.Body.Close() }()
+	data, err := io.ReadAll(io.LimitReader(o.Body, maxReserved))
+	if err != nil {
+		return nil, fmt.Errorf("objects: reading %q: %w", key, err)
+	}
+	return data, nil
+}

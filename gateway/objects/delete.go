@@ -1,0 +1,25 @@
+package objects
+
+import (
+	"context"
+	"fmt"
+
+	"chatelaine/backends"
+)
+
+// Delete deletes an object. One that is not there is deleted already.
+func (s *Service) Delete(ctx context.Context, r DeleteRequest) (backends.Deleted, error) {
+	if err := checkKey(r.Key); err != nil {
+		return backends.Deleted{}, err
+	}
+	store, err := s.storeOf(r.Bucket)
+	if err != nil {
+		return backends.Deleted{}, err
+	}
+	opts := &backends.DeleteOptions{Conditions: backends.Conditions{IfMatch: backendETags(r.IfMatch)}}
+	deleted, err := store.Delete(ctx, idOf(r.Bucket, r.Key, r.Version), opts)
+	if err != nil {
+		return deleted, fmt.Errorf("objects: deleting %q: %w", r.Key, err)
+	}
+	return deleted, nil
+}

@@ -1,0 +1,187 @@
+package objects
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"chatelaine/backends"
+	"chatelaine/gateway/keys"
+	"chatelaine/gateway/sealed"
+)
+
+const (
+	// MaxPut is the largest plaintext of one Put or part, in bytes.
+	MaxPut = sealed.MaxPartSize
+	// holdLimit is the largest body that is held in memory until its late checksum
+	// is known, so that the envelope can carry it; above, the trailer does.
+	holdLimit = 256 << 10
+)
+
+// Put seals a body and stores it, in one request to the backend.
+func (s *Service) Put(ctx context.Context, r PutRequest) (PutResult, error) {
+	if err := checkPut(r.Key, r.Size); err != nil {
+		return PutResult{}, err
+	}
+	store, err := s.storeOf(r.Bucket)
+	if err != nil {
+		return PutResult{}, err
+	}
+	bk, err := s.sealingKey(ctx, r.Bucket, store)
+	if err != nil {
+		return PutResult{}, err
+	}
+	if r, err = r.hold(); err != nil {
+		return PutResult{}, err
+	}
+	written, err := s.sealAndStore(ctx, store, bk, r)
+	if err != nil {
+		return PutResult{}, fmt.Errorf("objects: putting %q: %w", r.Key, err)
+	}
+	return PutResult{ETag: visibleETag(written.ETag), Version: written.Version, Modified: written.Modified, Size: r.Size, KEK: r.Bucket.KEK}, nil
+}
+
+func checkPut(key string, size int64) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if size > MaxPut {
+		return fmt.Errorf("objects: putting %d bytes: %w", size, ErrBodyTooLarge)
+	}
+	return nil
+}
+
+// hold reads a small body whose checksum comes late, so that it is not late.
+func (r PutRequest) hold() (PutRequest, error) {
+	if r.Late == "" || r.Size > holdLimit {
+		return r, nil
+	}
+	body := make([]byte, r.Size)
+	if _, err := io.ReadFull(r.Body, body); err != nil {
+		return r, shortBody(err)
+	}
+	if n, err := r.Body.Read(make([]byte, 1)); n != 0 {
+		return r, fmt.Errorf("objects: holding a body: %w", sealed.ErrLongBody)
+	} else if !errors.Is(err, io.EOF) {
+		return r, fmt.Errorf("objects: reading the end of a body: %w", err)
+	}
+	r.Body = bytes.NewReader(body)
+	r.Checksums = append(r.Checksums, Checksum{Algorithm: r.Late, Value: r.LateValue()})
+	r.Late, r.LateValue = "", nil
+	return r, nil
+}
+
+func shortBody(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("objects: holding a body: %w", sealed.ErrShortBody)
+	}
+	return fmt.Errorf("objects: reading a body: %w", err)
+}
+
+// sealAndStore streams the sealed object to the store.
+func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk keys.BucketKey, r PutRequest) (backends.Written, error) {
+	dek, err := s.suite.NewDEK()
+	if err != nil {
+		return backends.Written{}, err
+	}
+	options, done := s.stream()
+	defer done()
+	if r.Late != "" {
+		options.Checksum = func() (sealed.Checksum, error) {
+			return Checksum{Algorithm: r.Late, Value: r.LateValue()}.toSealed(), nil
+		}
+	}
+	sealer, err := s.suite.NewSealer(r.Body, r.Size, dek, options)
+	if err != nil {
+		return backends.Written{}, err
+	}
+	defer func() { _ = sealer.Close() }()
+	attrs, err := s.storedAttributes(r.Bucket, r.Key, bk, s.singleEnvelope(r, dek, sealer.Part().Salt))
+	if err != nil {
+		return backends.Written{}, err
+	}
+	guard := &guarded{src: sealer, live: func() error { return s.keys.Live(bk.ID) }}
+	opts := &backends.PutOptions{Attributes: attrs, Conditions: writeConditions(r.IfMatch, r.IfNoneMatch)}
+	written, err := s.storeWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
+	return written, guard.cause(err)
+}
+
+func (s *Service) singleEnvelope(r PutRequest, dek sealed.Key, salt sealed.Salt) sealed.Envelope {
+	e := sealed.Envelope{
+		Kind: sealed.Single, DEK: dek, Length: r.Size, Salt: salt,
+		Created: s.now(), Attributes: r.Attributes.toSealed(),
+	}
+	for _, c := range r.Checksums {
+		e.Attributes.Checksums = append(e.Attributes.Checksums, c.toSealed())
+	}
+	e.Attributes.LateChecksum = r.Late.toSealed()
+	e.Attributes.MD5 = r.MD5
+	return e
+}
+
+// storeWhole stores a sealed object as one, in several parts where it is larger than
+// the store takes at once.
+func (s *Service) storeWhole(ctx context.Context, store backends.Store, id backends.ObjectID, body backends.Body, opts *backends.PutOptions) (backends.Written, error) {
+	mp, ok := backends.As[backends.Multiparter](store)
+	if !ok || body.Size <= mp.MaxPut() {
+		return store.Put(ctx, id, body, opts)
+	}
+	upload, err := mp.CreateUpload(ctx, id.Bucket, id.Key, opts.Attributes)
+	if err != nil {
+		return backends.Written{}, err
+	}
+	written, err := storeParts(ctx, mp, upload, body, opts.Conditions)
+	if err != nil {
+		return written, errors.Join(err, mp.Abort(context.WithoutCancel(ctx), upload))
+	}
+	return written, nil
+}
+
+// storeParts cuts a body into parts of a gibibyte.
+func storeParts(ctx context.Context, mp backends.Multiparter, upload backends.UploadID, body backends.Body, cond backends.Conditions) (backends.Written, error) {
+	const size = 1 << 30
+	var parts []backends.Part
+	for left := body.Size; left > 0; left -= size {
+		n := min(left, size)
+		part, err := mp.PutPart(ctx, upload, len(parts)+1, backends.Body{Reader: io.LimitReader(body.Reader, n), Size: n})
+		if err != nil {
+			return backends.Written{}, err
+		}
+		parts = append(parts, part)
+	}
+	return mp.Complete(ctx, upload, parts, cond)
+}
+
+func writeConditions(ifMatch, ifNoneMatch []string) backends.Conditions {
+	return backends.Conditions{IfMatch: backendETags(ifMatch), IfNoneMatch: backendETags(ifNoneMatch)}
+}
+
+// guarded passes sealed bytes on for as long as the key may be used, and keeps
+// the error that ended them: a store's own error about a cut request says less.
+type guarded struct {
+	src  io.Reader
+	live func() error
+	err  error
+}
+
+func (g *guarded) Read(p []byte) (int, error) {
+	if err := g.live(); err != nil {
+		g.err = err
+		return 0, err
+	}
+	n, err := g.src.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		g.err = err
+	}
+	return n, err
+}
+
+// cause is the reader's own error where there was one and the store failed.
+func (g *guarded) cause(err error) error {
+	if err != nil && g.err != nil && !errors.Is(err, g.err) {
+		return fmt.Errorf("%w (the backend said: %w)", g.err, err)
+	}
+	return err
+}

@@ -1,0 +1,163 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"go.uber.org/zap"
+
+	"chatelaine/backends"
+	"chatelaine/gateway/keys"
+	"chatelaine/gateway/sealed"
+)
+
+// Keyring is where buckets and their keys come from: keys.Client outside of tests.
+type Keyring interface {
+	Bucket(ctx context.Context, name string) (keys.Bucket, error)
+	Buckets(ctx context.Context, owner string) ([]keys.Bucket, error)
+	RegisterBucket(ctx context.Context, b keys.NewBucket) (keys.Bucket, error)
+	ActivateBucket(ctx context.Context, name string) error
+	RemoveBucket(ctx context.Context, name string) error
+	Current(ctx context.Context, b keys.Bucket) (keys.BucketKey, error)
+	ByID(ctx context.Context, b keys.Bucket, id [16]byte) (keys.BucketKey, error)
+	ConfirmMirror(ctx context.Context, b keys.Bucket, id [16]byte) error
+	Live(id [16]byte) error
+}
+
+// Config is what a Service needs.
+type Config struct {
+	Keys Keyring
+	// Stores are the backends by the names that buckets know them under. The
+	// Service does not close them.
+	Stores map[string]backends.Store
+	// DefaultStore is where CreateBucket makes buckets, with Prefix before the name.
+	DefaultStore string
+	Prefix       string
+	Logger       *zap.Logger
+	// Suite is the zero value but in tests.
+	Suite sealed.Suite
+	// Tables is how many part tables of multipart objects are kept: about 64 bytes
+	// a part. 0 means 1024.
+	Tables int
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Service serves plaintext objects out of sealed ones. All methods may run
+// concurrently.
+type Service struct {
+	keys    Keyring
+	stores  map[string]backends.Store
+	store   string
+	prefix  string
+	log     *zap.Logger
+	suite   sealed.Suite
+	tables  *lru.Cache[tableKey, cachedTable]
+	stashes *lru.Cache[stashKey, []byte]
+	now     func() time.Time
+	streams atomic.Int64
+}
+
+// New makes a Service, or says all that is wrong with its Config.
+func New(c Config) (*Service, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if c.Suite.Buffers == nil {
+		c.Suite.Buffers = &sealed.Buffers{}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Tables == 0 {
+		c.Tables = 1024
+	}
+	tables, err := lru.New[tableKey, cachedTable](c.Tables)
+	if err != nil {
+		return nil, fmt.Errorf("objects: making the table cache: %w", err)
+	}
+	stashes, err := lru.New[stashKey, []byte](4096)
+	if err != nil {
+		return nil, fmt.Errorf("objects: making the stash cache: %w", err)
+	}
+	return &Service{
+		keys: c.Keys, stores: c.Stores, store: c.DefaultStore, prefix: c.Prefix, log: c.Logger.Named("objects"),
+		suite: c.Suite, tables: tables, stashes: stashes, now: c.Now,
+	}, nil
+}
+
+func (c Config) check() error {
+	var errs []error
+	if c.Keys == nil || c.Logger == nil {
+		errs = append(errs, errors.New("objects: Keys and Logger must be given"))
+	}
+	if c.Stores[c.DefaultStore] == nil {
+		errs = append(errs, fmt.Errorf("objects: default store %q is not among the stores", c.DefaultStore))
+	}
+	return errors.Join(errs...)
+}
+
+// storeOf finds the backend that holds a bucket.
+func (s *Service) storeOf(b keys.Bucket) (backends.Store, error) {
+	store, ok := s.stores[b.Store]
+	if !ok {
+		return nil, fmt.Errorf("objects: bucket %q lies on backend %q, which is not configured here: %w", b.Name, b.Store, backends.ErrUnavailable)
+	}
+	return store, nil
+}
+
+// multiparter finds the backend of a bucket as one that takes uploads in parts.
+func (s *Service) multiparter(b keys.Bucket) (backends.Store, backends.Multiparter, error) {
+	store, err := s.storeOf(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	mp, ok := backends.As[backends.Multiparter](store)
+	if !ok {
+		return nil, nil, fmt.Errorf("objects: uploading in parts: %w", ErrUnsupported)
+	}
+	return store, mp, nil
+}
+
+// checkKey refuses names that no client may use.
+func checkKey(key string) error {
+	switch {
+	case key == "" || len(key) > MaxKey || !utf8.ValidString(key):
+		return fmt.Errorf("objects: %w", ErrKeyName)
+	case Reserved(key):
+		return fmt.Errorf("objects: %w", ErrReserved)
+	}
+	return nil
+}
+
+func nameOf(b keys.Bucket, key string) sealed.ObjectName {
+	return sealed.ObjectName{Space: sealed.Space(b.Space), Key: key}
+}
+
+func idOf(b keys.Bucket, key, version string) backends.ObjectID {
+	return backends.ObjectID{Bucket: b.StoreName, Key: key, Version: version}
+}
+
+// stream counts a running transfer and says how many chunks it may work on at
+// once: the more transfers, the smaller, so that memory stays within 2 MiB for
+// each. The caller calls done when the transfer has ended.
+func (s *Service) stream() (o sealed.Options, done func()) {
+	n := s.streams.Add(1)
+	switch {
+	case n > 16:
+		o.Batch = 16
+	case n > 8:
+		o.Batch = 32
+	}
+	var once atomic.Bool
+	return o, func() {
+		if once.CompareAndSwap(false, true) {
+			s.streams.Add(-1)
+		}
+	}
+}

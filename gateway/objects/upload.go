@@ -1,0 +1,264 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"chatelaine/backends"
+	"chatelaine/gateway/keys"
+	"chatelaine/gateway/sealed"
+)
+
+// CreateUpload begins a multipart upload. What any gateway needs to serve its
+// parts lies sealed beside the objects (FORMAT.md section 6).
+func (s *Service) CreateUpload(ctx context.Context, r CreateUploadRequest) (UploadRef, error) {
+	if err := checkKey(r.Key); err != nil {
+		return UploadRef{}, err
+	}
+	store, mp, err := s.multiparter(r.Bucket)
+	if err != nil {
+		return UploadRef{}, err
+	}
+	bk, err := s.sealingKey(ctx, r.Bucket, store)
+	if err != nil {
+		return UploadRef{}, err
+	}
+	upload, err := s.createUpload(ctx, store, mp, bk, r)
+	if err != nil {
+		return UploadRef{}, fmt.Errorf("objects: creating an upload of %q: %w", r.Key, err)
+	}
+	return UploadRef{Bucket: r.Bucket, Key: r.Key, ID: upload.ID}, nil
+}
+
+func (s *Service) createUpload(ctx context.Context, store backends.Store, mp backends.Multiparter, bk keys.BucketKey, r CreateUploadRequest) (backends.UploadID, error) {
+	dek, err := s.suite.NewDEK()
+	if err != nil {
+		return backends.UploadID{}, err
+	}
+	created := s.now()
+	attrs, err := s.storedAttributes(r.Bucket, r.Key, bk, sealed.Envelope{
+		Kind: sealed.Multipart, DEK: dek, Created: created, Attributes: r.Attributes.toSealed(),
+	})
+	if err != nil {
+		return backends.UploadID{}, err
+	}
+	upload, err := mp.CreateUpload(ctx, r.Bucket.StoreName, r.Key, attrs)
+	if err != nil {
+		return upload, err
+	}
+	stash := sealed.Stash{DEK: dek, Created: created, Algorithm: r.Algorithm.toSealed(), Scope: scopeOf(r.Composite)}
+	if err := s.putStash(ctx, store, bk, UploadRef{Bucket: r.Bucket, Key: r.Key, ID: upload.ID}, stash); err != nil {
+		return upload, errors.Join(err, mp.Abort(context.WithoutCancel(ctx), upload))
+	}
+	return upload, nil
+}
+
+func (r UploadRef) stashName() string { return sealed.StashDir(r.ID) + "key" }
+
+// stagedName is where a part lies that is too small for the backend.
+func (r UploadRef) stagedName(number int) string {
+	return fmt.Sprintf("%s%05d", sealed.StashDir(r.ID), number)
+}
+
+func (r UploadRef) sealedName() sealed.UploadName {
+	return sealed.UploadName{Object: nameOf(r.Bucket, r.Key), UploadID: r.ID}
+}
+
+func (r UploadRef) backendID() backends.UploadID {
+	return backends.UploadID{Bucket: r.Bucket.StoreName, Key: r.Key, ID: r.ID}
+}
+
+type stashKey struct {
+	space keys.Space
+	id    string
+}
+
+func (r UploadRef) cacheKey() stashKey { return stashKey{space: r.Bucket.Space, id: r.ID} }
+
+func (s *Service) putStash(ctx context.Context, store backends.Store, bk keys.BucketKey, r UploadRef, stash sealed.Stash) error {
+	data, err := s.suite.SealStash(bk.ID, bk.Key, r.sealedName(), stash)
+	if err != nil {
+		return err
+	}
+	return s.putReserved(ctx, r.Bucket, store, r.stashName(), data)
+}
+
+// upload is a multipart upload whose stash is open.
+type upload struct {
+	UploadRef
+	store backends.Store
+	mp    backends.Multiparter
+	stash sealed.Stash
+	live  func() error
+}
+
+// openUpload opens an upload's stash. A cached one (it is kept sealed) saves a
+// request for each part; fresh asks the backend whether the upload is still there.
+func (s *Service) openUpload(ctx context.Context, r UploadRef, fresh bool) (*upload, error) {
+	if err := checkKey(r.Key); err != nil {
+		return nil, err
+	}
+	store, mp, err := s.multiparter(r.Bucket)
+	if err != nil {
+		return nil, err
+	}
+	data, ok := s.stashes.Get(r.cacheKey())
+	if !ok || fresh {
+		if data, err = s.getReserved(ctx, r.Bucket, store, r.stashName(), nil); err != nil {
+			return nil, noUpload(err)
+		}
+		s.stashes.Add(r.cacheKey(), data)
+	}
+	u := &upload{UploadRef: r, store: store, mp: mp}
+	return u, s.openStash(ctx, u, data)
+}
+
+func (s *Service) openStash(ctx context.Context, u *upload, data []byte) error {
+	id, err := sealed.StashKeyID(data)
+	if err != nil {
+		return fmt.Errorf("objects: opening the stash of an upload of %q: %w", u.Key, err)
+	}
+	bk, err := s.keys.ByID(ctx, u.Bucket, id)
+	if err != nil {
+		return fmt.Errorf("objects: finding the key of an upload of %q: %w", u.Key, err)
+	}
+	u.live = func() error { return s.keys.Live(bk.ID) }
+	if u.stash, err = s.suite.OpenStash(data, bk.Key, u.sealedName()); err == nil {
+		return nil
+	}
+	// An upload id with another key's name is one that does not exist; the backend
+	// tells that from a stash that was tampered with.
+	if _, listErr := u.mp.ListParts(ctx, u.backendID(), 0, 1); errors.Is(listErr, backends.ErrUploadNotFound) {
+		return fmt.Errorf("objects: %w", listErr)
+	}
+	return fmt.Errorf("objects: opening the stash of an upload of %q: %w", u.Key, err)
+}
+
+// noUpload says that an upload is not there when its stash is not.
+func noUpload(err error) error {
+	if errors.Is(err, backends.ErrNotFound) {
+		return fmt.Errorf("objects: %w: %w", backends.ErrUploadNotFound, err)
+	}
+	return err
+}
+
+// PutPart seals one part. A part that is too small to be any but the last waits
+// beside the stash until Complete.
+func (s *Service) PutPart(ctx context.Context, r PutPartRequest) (PartResult, error) {
+	if r.Number < 1 || r.Number > MaxPartNumber {
+		return PartResult{}, fmt.Errorf("objects: part %d: %w", r.Number, ErrPartNumber)
+	}
+	if err := checkPut(r.Key, r.Size); err != nil {
+		return PartResult{}, err
+	}
+	u, err := s.openUpload(ctx, r.UploadRef, staged(r.Size))
+	if err != nil {
+		return PartResult{}, err
+	}
+	result, err := s.putPart(ctx, u, r)
+	if err != nil {
+		return PartResult{}, fmt.Errorf("objects: putting part %d of %q: %w", r.Number, r.Key, err)
+	}
+	return result, nil
+}
+
+func staged(size int64) bool { return size < sealed.MinPartSize }
+
+func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (PartResult, error) {
+	body, value := u.checksummed(r)
+	options, done := s.stream()
+	defer done()
+	sealer, err := s.suite.NewPartSealer(body, r.Size, u.stash.DEK, r.Number, options)
+	if err != nil {
+		return PartResult{}, err
+	}
+	defer func() { _ = sealer.Close() }()
+	guard := &guarded{src: sealer, live: u.live}
+	etag, err := u.storePart(ctx, r.Number, r.Size, backends.Body{Reader: guard, Size: sealer.Size()})
+	if err != nil {
+		return PartResult{}, guard.cause(err)
+	}
+	part := sealer.Part()
+	part.Checksum = value()
+	visible, err := sealed.JoinETag(u.stash.DEK, sealed.TokenPlace{UploadID: u.ID, Number: r.Number, ETag: etag}, part)
+	if err != nil {
+		return PartResult{}, err
+	}
+	return PartResult{ETag: visible, KEK: u.Bucket.KEK, Checksum: u.checksumOf(part)}, nil
+}
+
+func (u *upload) storePart(ctx context.Context, number int, size int64, body backends.Body) (etag string, err error) {
+	if !staged(size) {
+		part, err := u.mp.PutPart(ctx, u.backendID(), number, body)
+		return part.ETag, err
+	}
+	opts := &backends.PutOptions{Attributes: backends.Attributes{ContentType: octetStream}}
+	written, err := u.store.Put(ctx, idOf(u.Bucket, u.stagedName(number), ""), body, opts)
+	return written.ETag, err
+}
+
+// checksummed makes sure that the part's checksum by the upload's algorithm is
+// known in the end. CRC64NVME is known anyway.
+func (u *upload) checksummed(r PutPartRequest) (body io.Reader, value func() []byte) {
+	algorithm := fromSealedAlgorithm(u.stash.Algorithm)
+	none := func() []byte { return nil }
+	switch {
+	case algorithm == "" || algorithm == CRC64NVME && u.stash.Scope == sealed.FullObject:
+		return r.Body, none
+	case algorithm == r.Algorithm && r.Value != nil:
+		return r.Body, r.Value
+	}
+	h := &hashing{src: r.Body, h: algorithm.NewHash()}
+	return h, func() []byte { return h.h.Sum(nil) }
+}
+
+// checksumOf is a part's checksum as clients see it.
+func (u *upload) checksumOf(p sealed.Part) *Checksum {
+	algorithm := fromSealedAlgorithm(u.stash.Algorithm)
+	switch {
+	case algorithm == "":
+		return nil
+	case len(p.Checksum) > 0:
+		return &Checksum{Algorithm: algorithm, Value: p.Checksum}
+	}
+	return &Checksum{Algorithm: algorithm, Value: toBytes(p.CRC, 8)}
+}
+
+// Abort ends an upload and deletes its parts.
+func (s *Service) Abort(ctx context.Context, r UploadRef) error {
+	if err := checkKey(r.Key); err != nil {
+		return err
+	}
+	store, mp, err := s.multiparter(r.Bucket)
+	if err != nil {
+		return err
+	}
+	if err := mp.Abort(ctx, r.backendID()); err != nil {
+		return fmt.Errorf("objects: aborting an upload of %q: %w", r.Key, err)
+	}
+	if err := s.clearUpload(ctx, store, r); err != nil {
+		return fmt.Errorf("objects: clearing an upload of %q: %w", r.Key, err)
+	}
+	return nil
+}
+
+// clearUpload deletes the stash and what is staged beside it.
+func (s *Service) clearUpload(ctx context.Context, store backends.Store, r UploadRef) error {
+	s.stashes.Remove(r.cacheKey())
+	for {
+		page, err := store.List(ctx, r.Bucket.StoreName, &backends.ListOptions{Prefix: sealed.StashDir(r.ID)})
+		if err != nil {
+			return err
+		}
+		for _, e := range page.Entries {
+			if _, err := store.Delete(ctx, idOf(r.Bucket, e.Key, ""), nil); err != nil {
+				return err
+			}
+		}
+		if !page.Truncated {
+			return nil
+		}
+	}
+}
