@@ -1,0 +1,184 @@
+package s3store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"chatelaine/backends"
+)
+
+// CreateUpload implements backends.Multiparter. The upload is created for full-object
+// checksums: for those alone Complete need not name the checksum of each part.
+func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs backends.Attributes) (backends.UploadID, error) {
+	doing := fmt.Sprintf("creating an upload to %q", key)
+	if err := firstError(backends.CheckBucket(bucket), backends.CheckKey(key), attrs.Check()); err != nil {
+		return backends.UploadID{}, fmt.Errorf("s3store: %s: %w", doing, err)
+	}
+	in := &s3.CreateMultipartUploadInput{
+		Bucket:      &bucket,
+		Key:         &key,
+		ContentType: optional(attrs.ContentType),
+		Metadata:    attrs.Metadata,
+	}
+	switch s.cfg.Checksum {
+	case CRC64NVME:
+		in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc64nvme, types.ChecksumTypeFullObject
+	case CRC32C:
+		in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc32c, types.ChecksumTypeFullObject
+	case NoChecksum:
+	}
+	out, err := s.client.CreateMultipartUpload(ctx, in, once)
+	if err != nil {
+		return backends.UploadID{}, wrap(ctx, doing, backends.ErrBucketNotFound, err)
+	}
+	if deref(out.UploadId) == "" {
+		return backends.UploadID{}, fmt.Errorf("s3store: %s: %w: %w: no upload ID", doing, backends.ErrUnavailable, errMalformed)
+	}
+	return backends.UploadID{Bucket: bucket, Key: key, ID: *out.UploadId}, nil
+}
+
+// PutPart implements backends.Multiparter.
+func (s *Store) PutPart(ctx context.Context, id backends.UploadID, number int, body backends.Body) (backends.Part, error) {
+	doing := fmt.Sprintf("putting part %d of %q", number, id.Key)
+	if err := firstError(checkUpload(id), backends.CheckPartNumber(number), checkSize(body.Size)); err != nil {
+		return backends.Part{}, fmt.Errorf("s3store: %s: %w", doing, err)
+	}
+	in := &s3.UploadPartInput{Bucket: &id.Bucket, Key: &id.Key, UploadId: &id.ID, PartNumber: part32(number)}
+	var out *s3.UploadPartOutput
+	err := s.send(ctx, doing, backends.ErrUploadNotFound, body, func(o ...func(*s3.Options)) (err error) {
+		out, err = s.client.UploadPart(ctx, in, o...)
+		return err
+	})
+	if err != nil {
+		return backends.Part{}, err
+	}
+	return backends.Part{Number: number, ETag: unquote(deref(out.ETag)), Size: body.Size}, nil
+}
+
+// Complete implements backends.Multiparter.
+func (s *Store) Complete(ctx context.Context, id backends.UploadID, parts []backends.Part, cond backends.Conditions) (backends.Written, error) {
+	doing := fmt.Sprintf("completing %q", id.Key)
+	match, noneMatch, err := writeConditions(cond)
+	if err == nil && len(parts) == 0 {
+		err = fmt.Errorf("%w: there are none", backends.ErrInvalidPart)
+	}
+	if err := firstError(checkUpload(id), err); err != nil {
+		return backends.Written{}, fmt.Errorf("s3store: %s: %w", doing, err)
+	}
+	completed := make([]types.CompletedPart, len(parts))
+	for i, p := range parts {
+		etag := quote(p.ETag)
+		completed[i] = types.CompletedPart{PartNumber: part32(p.Number), ETag: &etag}
+	}
+	out, err := s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+		Bucket: &id.Bucket, Key: &id.Key, UploadId: &id.ID,
+		IfMatch: match, IfNoneMatch: noneMatch,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: completed},
+	}, once, func(o *s3.Options) { o.HTTPClient = s.complete })
+	if err != nil {
+		return backends.Written{}, wrap(ctx, doing, backends.ErrUploadNotFound, err)
+	}
+	return backends.Written{ETag: unquote(deref(out.ETag)), Version: deref(out.VersionId)}, nil
+}
+
+// Abort implements backends.Multiparter.
+func (s *Store) Abort(ctx context.Context, id backends.UploadID) error {
+	doing := fmt.Sprintf("aborting an upload to %q", id.Key)
+	if err := checkUpload(id); err != nil {
+		return fmt.Errorf("s3store: %s: %w", doing, err)
+	}
+	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
+		Bucket: &id.Bucket, Key: &id.Key, UploadId: &id.ID,
+	}, once)
+	return wrap(ctx, doing, backends.ErrUploadNotFound, err)
+}
+
+// ListParts implements backends.Multiparter.
+func (s *Store) ListParts(ctx context.Context, id backends.UploadID, after, limit int) (*backends.PartsPage, error) {
+	doing := fmt.Sprintf("listing the parts of %q", id.Key)
+	if err := checkUpload(id); err != nil {
+		return nil, fmt.Errorf("s3store: %s: %w", doing, err)
+	}
+	in := &s3.ListPartsInput{Bucket: &id.Bucket, Key: &id.Key, UploadId: &id.ID, MaxParts: pageLimit(limit)}
+	if after > 0 {
+		in.PartNumberMarker = optional(strconv.Itoa(after))
+	}
+	out, err := s.client.ListParts(ctx, in)
+	if err != nil {
+		return nil, wrap(ctx, doing, backends.ErrUploadNotFound, err)
+	}
+	page := &backends.PartsPage{}
+	for _, p := range out.Parts {
+		page.Parts = append(page.Parts, backends.Part{
+			Number: int(deref(p.PartNumber)), ETag: unquote(deref(p.ETag)),
+			Size: deref(p.Size), Modified: deref(p.LastModified),
+		})
+	}
+	if deref(out.IsTruncated) && len(page.Parts) > 0 {
+		page.Next = page.Parts[len(page.Parts)-1].Number
+	}
+	return page, nil
+}
+
+// ListUploads implements backends.Multiparter.
+func (s *Store) ListUploads(ctx context.Context, bucket string, opts *backends.ListUploadsOptions) (*backends.UploadsPage, error) {
+	doing := fmt.Sprintf("listing the uploads of bucket %q", bucket)
+	if opts == nil {
+		opts = &backends.ListUploadsOptions{}
+	}
+	if err := backends.CheckBucket(bucket); err != nil {
+		return nil, fmt.Errorf("s3store: %s: %w", doing, err)
+	}
+	in := &s3.ListMultipartUploadsInput{
+		Bucket:         &bucket,
+		Prefix:         optional(opts.Prefix),
+		Delimiter:      optional(opts.Delimiter),
+		KeyMarker:      optional(opts.KeyMarker),
+		UploadIdMarker: optional(opts.IDMarker),
+		MaxUploads:     pageLimit(opts.Limit),
+		EncodingType:   types.EncodingTypeUrl,
+	}
+	out, err := s.client.ListMultipartUploads(ctx, in)
+	if err != nil {
+		return nil, wrap(ctx, doing, backends.ErrBucketNotFound, err)
+	}
+	page, err := uploadsPage(bucket, out)
+	if err != nil {
+		return nil, fmt.Errorf("s3store: %s: %w: %w", doing, backends.ErrUnavailable, err)
+	}
+	return page, nil
+}
+
+func uploadsPage(bucket string, out *s3.ListMultipartUploadsOutput) (*backends.UploadsPage, error) {
+	page := &backends.UploadsPage{Truncated: deref(out.IsTruncated)}
+	names := decoder{encoded: out.EncodingType == types.EncodingTypeUrl}
+	for _, u := range out.Uploads {
+		page.Uploads = append(page.Uploads, backends.Upload{
+			UploadID: backends.UploadID{Bucket: bucket, Key: names.decode(u.Key), ID: deref(u.UploadId)},
+			Started:  deref(u.Initiated),
+		})
+	}
+	for _, p := range out.CommonPrefixes {
+		page.Prefixes = append(page.Prefixes, names.decode(p.Prefix))
+	}
+	if page.Truncated {
+		page.NextKey, page.NextIDMarker = names.decode(out.NextKeyMarker), deref(out.NextUploadIdMarker)
+	}
+	return page, names.err
+}
+
+func checkUpload(id backends.UploadID) error {
+	if id.ID == "" {
+		return fmt.Errorf("%w: no ID", backends.ErrUploadNotFound)
+	}
+	return firstError(backends.CheckBucket(id.Bucket), backends.CheckKey(id.Key))
+}
+
+func part32(number int) *int32 {
+	n := int32(number) //nolint:gosec // G115: at most 10000, or refused by the store
+	return &n
+}

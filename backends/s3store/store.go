@@ -1,0 +1,149 @@
+// Package s3store keeps sealed objects in S3: on AWS, and on servers that speak its
+// protocol.
+//
+// It moves bodies in one pass and in large pieces, with one request for each call,
+// and turns the store's errors into those of the contract. It refuses to know what
+// the bytes are, what a bucket is called by the gateway's clients, and the names of
+// the gateway's own objects.
+package s3store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
+	"go.uber.org/zap"
+
+	"chatelaine/backends"
+)
+
+// maxPut is S3's limit of a single PUT and of a part (user guide, "Multipart upload
+// limits").
+const maxPut = 5 << 30
+
+const (
+	attempts   = 3
+	maxBackoff = 2 * time.Second
+)
+
+// Store is a backends.Store and backends.Multiparter. Put and PutPart return only
+// once Reader is no longer being read, also when their context is cancelled: a
+// Reader that blocks must itself end with the context.
+type Store struct {
+	cfg       Config
+	client    *s3.Client
+	transport *http.Transport
+	patient   *http.Transport // for Complete
+	small     sync.Pool       // of *[smallBody]byte
+	streaming answers
+	complete  answers
+}
+
+var (
+	_ backends.Store       = (*Store)(nil)
+	_ backends.Multiparter = (*Store)(nil)
+)
+
+// New opens a store. It makes no request: Check does. The store must be closed.
+func New(cfg Config) (*Store, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("s3store: checking the configuration: %w", err)
+	}
+	roots, err := cfg.roots()
+	if err != nil {
+		return nil, fmt.Errorf("s3store: %w", err)
+	}
+	creds, err := cfg.credentials()
+	if err != nil {
+		return nil, fmt.Errorf("s3store: finding credentials: %w", err)
+	}
+	d := newDialer(roots, cfg.Stall)
+	s := &Store{
+		cfg:       cfg,
+		transport: newTransport(d, cfg.Stall),
+		patient:   newTransport(d, completeFactor*cfg.Stall),
+		small:     sync.Pool{New: func() any { return new([smallBody]byte) }},
+	}
+	s.streaming = answers{transport: s.transport, stall: cfg.Stall, streams: true}
+	s.complete = answers{transport: s.patient, stall: completeFactor * cfg.Stall}
+	s.client = s3.New(s.options(creds))
+	return s, nil
+}
+
+func (c *Config) credentials() (aws.CredentialsProvider, error) {
+	if c.AccessKeyID != "" {
+		return credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey.value, ""), nil
+	}
+	found, err := config.LoadDefaultConfig(context.Background(), config.WithRegion(c.Region))
+	if err != nil {
+		return nil, err
+	}
+	return found.Credentials, nil
+}
+
+func (s *Store) options(creds aws.CredentialsProvider) s3.Options {
+	disable := true
+	return s3.Options{
+		BaseEndpoint: optional(s.cfg.Endpoint),
+		Region:       s.cfg.Region,
+		UsePathStyle: s.cfg.PathStyle,
+		Credentials:  creds,
+		HTTPClient:   answers{transport: s.transport, stall: s.cfg.Stall},
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts = attempts
+			o.MaxBackoff = maxBackoff
+		}),
+		// The sealed bytes are authenticated by who opens them, and framed by payload.
+		RequestChecksumCalculation:  aws.RequestChecksumCalculationWhenRequired,
+		ResponseChecksumValidation:  aws.ResponseChecksumValidationWhenRequired,
+		DisableS3ExpressSessionAuth: &disable,
+		Logger:                      zapLogger{s.cfg.Logger.Named("s3store")},
+	}
+}
+
+// once is for calls that must not be repeated: what an answer that was lost has
+// done would be taken for what somebody else did.
+func once(o *s3.Options) { o.Retryer = aws.NopRetryer{} }
+
+// Check lists the buckets. An account that may not do that is fine: the store knew
+// it and answered.
+func (s *Store) Check(ctx context.Context) error {
+	one := int32(1)
+	_, err := s.client.ListBuckets(ctx, &s3.ListBucketsInput{MaxBuckets: &one})
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == "AccessDenied" {
+		return nil
+	}
+	return wrap(ctx, "checking the store", backends.ErrUnavailable, err)
+}
+
+// Close hangs up connections that are idle. The error is nil.
+func (s *Store) Close() error {
+	s.transport.CloseIdleConnections()
+	s.patient.CloseIdleConnections()
+	return nil
+}
+
+// MaxPut is 5 GiB.
+func (*Store) MaxPut() int64 { return maxPut }
+
+type zapLogger struct{ log *zap.Logger }
+
+// Logf implements logging.Logger.
+func (l zapLogger) Logf(class logging.Classification, format string, v ...any) {
+	log := l.log.Debug
+	if class == logging.Warn {
+		log = l.log.Warn
+	}
+	log(fmt.Sprintf(format, v...))
+}
