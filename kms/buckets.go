@@ -1,0 +1,193 @@
+package kms
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// NewBucket is what a bucket is registered with.
+type NewBucket struct {
+	Name      string
+	Store     string // the backend's name in the gateway's configuration
+	StoreName string // the bucket's name there
+	Owner     string // principal
+	KEK       string // empty means the default KEK
+	Profile   Profile
+	ETag      ETagMode // empty: ETagBackend; an empty Profile is Standard
+}
+
+// Bucket returns the bucket of this name, whatever its state, or ErrNotFound,
+// also for a name that no bucket can have.
+func (m *Manager) Bucket(ctx context.Context, name string) (Bucket, error) {
+	if checkName("bucket", name) != nil {
+		return Bucket{}, fmt.Errorf("kms: finding bucket %q: %w", name, ErrNotFound)
+	}
+	s, err := read[Bucket](ctx, m.registry, bucketPath(name))
+	if err != nil {
+		return Bucket{}, fmt.Errorf("kms: finding bucket %q: %w", name, err)
+	}
+	return s.record, nil
+}
+
+// Buckets lists the buckets of a principal by name; an empty owner means all.
+func (m *Manager) Buckets(ctx context.Context, owner string) ([]Bucket, error) {
+	all, err := list[Bucket](ctx, m.registry, bucketPath(""))
+	if err != nil {
+		return nil, fmt.Errorf("kms: listing buckets: %w", err)
+	}
+	var out []Bucket
+	for _, s := range all {
+		if owner == "" || s.record.Owner == owner {
+			out = append(out, s.record)
+		}
+	}
+	return out, nil
+}
+
+// RegisterBucket makes the record of a bucket, in state creating. The space is
+// chosen here. ErrExists when the name is taken, together with the bucket that has
+// it; and, with no bucket, when another bucket has that bucket of the store.
+func (m *Manager) RegisterBucket(ctx context.Context, n NewBucket) (Bucket, error) {
+	b, err := m.newBucket(ctx, n)
+	if err != nil {
+		return Bucket{}, fmt.Errorf("kms: registering bucket %q: %w", n.Name, err)
+	}
+	puts, err := bucketItems(b)
+	if err != nil {
+		return Bucket{}, err
+	}
+	t := Transaction{Put: puts}
+	for _, item := range puts {
+		t.If = append(t.If, absent(item.Key))
+	}
+	err = m.registry.Commit(ctx, t)
+	if errors.Is(err, ErrConflict) {
+		return m.bucketConflict(ctx, n)
+	}
+	if err != nil {
+		return Bucket{}, fmt.Errorf("kms: registering bucket %q: %w", n.Name, err)
+	}
+	return b, nil
+}
+
+func (m *Manager) newBucket(ctx context.Context, n NewBucket) (Bucket, error) {
+	b := Bucket{
+		Name: n.Name, Store: n.Store, StoreName: n.StoreName, Owner: n.Owner,
+		Space: uuid.NewString(), KEK: cmp.Or(n.KEK, m.kek),
+		Profile: cmp.Or(n.Profile, Standard), ETag: cmp.Or(n.ETag, ETagBackend),
+		State: BucketCreating, Created: time.Now().UTC(),
+	}
+	if err := b.validate(); err != nil {
+		return Bucket{}, err
+	}
+	if _, err := read[KEK](ctx, m.registry, kekPath(b.KEK)); err != nil {
+		return Bucket{}, fmt.Errorf("KEK %q: %w", b.KEK, invalidIfNotFound(err))
+	}
+	return b, nil
+}
+
+// invalidIfNotFound keeps "the KEK is not found" apart from "the bucket is not".
+func invalidIfNotFound(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: there is none", ErrInvalid)
+	}
+	return err
+}
+
+func (b Bucket) validate() error {
+	errs := []error{
+		checkName("bucket", b.Name), checkName("store", b.Store), checkStoreName(b.StoreName),
+		checkPrincipal(b.Owner), checkName("KEK", b.KEK),
+	}
+	if b.Profile != Standard && b.Profile != Strict {
+		errs = append(errs, fmt.Errorf("%w: profile %q", ErrInvalid, b.Profile))
+	}
+	if b.ETag != ETagBackend && b.ETag != ETagMD5 {
+		errs = append(errs, fmt.Errorf("%w: ETag mode %q", ErrInvalid, b.ETag))
+	}
+	return errors.Join(errs...)
+}
+
+// bucketItems are the bucket's record and the two names that it alone may hold.
+func bucketItems(b Bucket) ([]Item, error) {
+	record, err := put(bucketPath(b.Name), b)
+	space, err2 := put(spacePath(b.Space), claim{Bucket: b.Name})
+	store, err3 := put(storePath(b.Store, b.StoreName), claim{Bucket: b.Name})
+	return []Item{record, space, store}, errors.Join(err, err2, err3)
+}
+
+func (m *Manager) bucketConflict(ctx context.Context, n NewBucket) (Bucket, error) {
+	s, err := read[Bucket](ctx, m.registry, bucketPath(n.Name))
+	switch {
+	case err == nil:
+		return s.record, fmt.Errorf("kms: registering bucket %q: %w", n.Name, ErrExists)
+	case errors.Is(err, ErrNotFound):
+		return Bucket{}, fmt.Errorf("kms: registering bucket %q: another bucket is kept as %q in store %q: %w",
+			n.Name, n.StoreName, n.Store, ErrExists)
+	default:
+		return Bucket{}, fmt.Errorf("kms: registering bucket %q: %w", n.Name, err)
+	}
+}
+
+// ActivateBucket says that the store has the bucket too. It may be said again.
+func (m *Manager) ActivateBucket(ctx context.Context, name string) error {
+	err := retry(ctx, func() error {
+		s, err := read[Bucket](ctx, m.registry, bucketPath(name))
+		if err != nil || s.record.State == BucketActive {
+			return err
+		}
+		s.record.State = BucketActive
+		item, err := put(s.is.Key, s.record)
+		if err != nil {
+			return err
+		}
+		return m.registry.Commit(ctx, Transaction{If: []Condition{s.is}, Put: []Item{item}})
+	})
+	if err != nil {
+		return fmt.Errorf("kms: activating bucket %q: %w", name, err)
+	}
+	return nil
+}
+
+// RemoveBucket removes the record of a bucket and its bucket keys. What is still
+// sealed under them cannot be opened from then on, but for the mirror in the
+// backend. A gateway may hold a key of it for as long as it caches keys.
+func (m *Manager) RemoveBucket(ctx context.Context, name string) error {
+	err := retry(ctx, func() error {
+		s, err := read[Bucket](ctx, m.registry, bucketPath(name))
+		if err != nil {
+			return err
+		}
+		b := s.record
+		return m.registry.Commit(ctx, Transaction{
+			If:           []Condition{s.is},
+			Delete:       []string{s.is.Key, spacePath(b.Space), storePath(b.Store, b.StoreName), currentPath(b.Space)},
+			DeletePrefix: []string{bucketKeysPath(b.Space)},
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("kms: removing bucket %q: %w", name, err)
+	}
+	return nil
+}
+
+// bucketOf finds the bucket that has a space.
+func (m *Manager) bucketOf(ctx context.Context, space string) (stored[Bucket], error) {
+	if err := checkSpace(space); err != nil {
+		return stored[Bucket]{}, err
+	}
+	c, err := read[claim](ctx, m.registry, spacePath(space))
+	if err != nil {
+		return stored[Bucket]{}, err
+	}
+	s, err := read[Bucket](ctx, m.registry, bucketPath(c.record.Bucket))
+	if err == nil && s.record.Space != space {
+		err = fmt.Errorf("%w: the bucket was removed", ErrNotFound)
+	}
+	return s, err
+}

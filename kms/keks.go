@@ -1,0 +1,346 @@
+package kms
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// KEKOptions are what CreateKEK may be given beside a name.
+type KEKOptions struct {
+	// Provider that makes it; empty means the default one.
+	Provider string
+	// Adopt takes a version 1 that the provider holds already and the registry
+	// does not know, as after the loss of the registry. Nothing is made then.
+	Adopt bool
+	Actor string // who asked; empty means "kms"
+}
+
+// CreateKEK makes a KEK: its version 1 in the provider, tested, then recorded as
+// active. ErrExists when the registry knows it, or when the provider holds such a
+// key already and Adopt is false. After a crash in between it can be called again.
+func (m *Manager) CreateKEK(ctx context.Context, name string, o KEKOptions) (KEK, error) {
+	kek, err := m.createKEK(ctx, name, o)
+	if err != nil {
+		return KEK{}, fmt.Errorf("kms: creating KEK %q: %w", name, err)
+	}
+	return kek, nil
+}
+
+// EnsureKEK returns the KEK of this name, or creates it when the registry has
+// none.
+func (m *Manager) EnsureKEK(ctx context.Context, name string) (KEK, error) {
+	s, err := read[KEK](ctx, m.registry, kekPath(name))
+	if err == nil && s.record.Primary != 0 {
+		return s.record, nil
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return KEK{}, fmt.Errorf("kms: reading KEK %q: %w", name, err)
+	}
+	return m.CreateKEK(ctx, name, KEKOptions{})
+}
+
+// DefaultKEK is the name of the KEK that is used where none is named.
+func (m *Manager) DefaultKEK() string { return m.kek }
+
+// KEKs lists all KEKs by name.
+func (m *Manager) KEKs(ctx context.Context) ([]KEK, error) {
+	all, err := list[KEK](ctx, m.registry, kekPath(""))
+	if err != nil {
+		return nil, fmt.Errorf("kms: listing KEKs: %w", err)
+	}
+	return records(all), nil
+}
+
+func (m *Manager) createKEK(ctx context.Context, name string, o KEKOptions) (KEK, error) {
+	intent, err := m.intendKEK(ctx, name, o)
+	if err != nil {
+		return KEK{}, err
+	}
+	p, err := m.providerOf(&intent.record)
+	if err != nil {
+		return KEK{}, err
+	}
+	info, err := m.makeVersion(ctx, p, intent, o)
+	if err != nil {
+		return KEK{}, err
+	}
+	if err := selfTest(ctx, p, info.Ref); err != nil {
+		return KEK{}, fmt.Errorf("testing %s: %w", info.Ref, err)
+	}
+	return m.activateKEK(ctx, intent, info, o)
+}
+
+// intent is a KEK of which nothing but the registry's record is sure to exist.
+// Recording it first is what tells a key that this KMS made before it crashed
+// from one that somebody else made.
+type intent struct {
+	stored[KEK]
+	resumed bool
+}
+
+func (m *Manager) intendKEK(ctx context.Context, name string, o KEKOptions) (intent, error) {
+	if err := checkName("KEK", name); err != nil {
+		return intent{}, err
+	}
+	s, err := readMaybe[KEK](ctx, m.registry, kekPath(name))
+	if err != nil {
+		return intent{}, err
+	}
+	if s.exists() {
+		if s.record.Primary != 0 {
+			return intent{}, fmt.Errorf("%w: the registry has it", ErrExists)
+		}
+		return intent{stored: s, resumed: true}, nil
+	}
+	if err := m.checkUnclaimed(ctx, name, o); err != nil {
+		return intent{}, err
+	}
+	return m.recordIntent(ctx, name, o)
+}
+
+// checkUnclaimed refuses a key that the provider holds and the registry does not
+// know, unless it is to be adopted.
+func (m *Manager) checkUnclaimed(ctx context.Context, name string, o KEKOptions) error {
+	if o.Adopt {
+		return nil
+	}
+	p, err := m.providerOf(&KEK{Name: name, Provider: m.providerName(o)})
+	if err != nil {
+		return err
+	}
+	ref := KeyRef{Name: name, Version: 1}
+	_, err = p.Inspect(ctx, ref)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: provider %q holds %s but the registry does not know it; "+
+		"if the registry was lost, adopt the key", ErrExists, m.providerName(o), ref)
+}
+
+func (m *Manager) providerName(o KEKOptions) string {
+	if o.Provider != "" {
+		return o.Provider
+	}
+	return m.provider
+}
+
+func (m *Manager) recordIntent(ctx context.Context, name string, o KEKOptions) (intent, error) {
+	now := time.Now().UTC()
+	kek := KEK{Name: name, Provider: m.providerName(o), Created: now, Versions: []KEKVersion{{
+		Number: 1, State: PreActive, Created: now,
+		History: []StateChange{{State: PreActive, At: now, Actor: o.actor()}},
+	}}}
+	item, err := put(kekPath(name), kek)
+	if err != nil {
+		return intent{}, err
+	}
+	t := Transaction{If: []Condition{absent(item.Key)}, Put: []Item{item}}
+	if err := m.registry.Commit(ctx, t); err != nil {
+		return intent{}, err
+	}
+	s, err := read[KEK](ctx, m.registry, item.Key)
+	return intent{stored: s}, err
+}
+
+func (o KEKOptions) actor() string {
+	if o.Actor != "" {
+		return o.Actor
+	}
+	return "kms"
+}
+
+func (m *Manager) makeVersion(ctx context.Context, p Provider, i intent, o KEKOptions) (KeyInfo, error) {
+	ref := i.record.Ref(1)
+	if o.Adopt {
+		return p.Inspect(ctx, ref)
+	}
+	info, err := p.Create(ctx, ref)
+	if i.resumed && errors.Is(err, ErrExists) {
+		return p.Inspect(ctx, ref)
+	}
+	return info, err
+}
+
+func (m *Manager) activateKEK(ctx context.Context, i intent, info KeyInfo, o KEKOptions) (KEK, error) {
+	kek := i.record
+	v := kek.Version(1)
+	if err := v.change(StateChange{State: Active, At: time.Now().UTC(), Actor: o.actor()}); err != nil {
+		return KEK{}, err
+	}
+	v.Mechanism, v.URI = info.Mechanism, info.URI
+	kek.Primary = v.Number
+	item, err := put(kekPath(kek.Name), kek)
+	if err != nil {
+		return KEK{}, err
+	}
+	if err := m.registry.Commit(ctx, Transaction{If: []Condition{i.is}, Put: []Item{item}}); err != nil {
+		return KEK{}, err
+	}
+	m.log.Info("KEK created", zap.Stringer("key", info.Ref), zap.String("provider", kek.Provider),
+		zap.String("mechanism", info.Mechanism), zap.Bool("adopted", o.Adopt))
+	return kek, nil
+}
+
+// selfTest shows that a KEK version opens what it wrapped, and nothing else. A
+// key that opens everything is as bad as one that opens nothing.
+func selfTest(ctx context.Context, p Provider, ref KeyRef) error {
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret) // never fails
+	b := Binding{Purpose: "self-test", ID: ref.String()}
+	wrapped, err := p.Wrap(ctx, ref, b, secret)
+	if err != nil {
+		return err
+	}
+	if err := opensTo(ctx, p, ref, b, wrapped, secret); err != nil {
+		return err
+	}
+	if err := refuses(ctx, p, ref, Binding{Purpose: b.Purpose, ID: "another"}, wrapped); err != nil {
+		return fmt.Errorf("another binding: %w", err)
+	}
+	flipped := slices.Clone(wrapped)
+	flipped[len(flipped)-1] ^= 1
+	if err := refuses(ctx, p, ref, b, flipped); err != nil {
+		return fmt.Errorf("a flipped bit: %w", err)
+	}
+	again, err := p.Wrap(ctx, ref, b, secret)
+	if err == nil && bytes.Equal(again, wrapped) {
+		return fmt.Errorf("%w: it wraps the same secret to the same bytes", ErrUnsafe)
+	}
+	return err
+}
+
+// opensTo shows that wrapped bytes unwrap to the secret.
+func opensTo(ctx context.Context, p Provider, ref KeyRef, b Binding, wrapped, secret []byte) error {
+	got, err := p.Unwrap(ctx, ref, b, wrapped)
+	if err != nil {
+		return err
+	}
+	if !NewSecret(got).Equal(NewSecret(secret)) {
+		return fmt.Errorf("%w: it unwraps to something else", ErrCorrupt)
+	}
+	return nil
+}
+
+// refuses shows that wrapped bytes do not unwrap.
+func refuses(ctx context.Context, p Provider, ref KeyRef, b Binding, wrapped []byte) error {
+	_, err := p.Unwrap(ctx, ref, b, wrapped)
+	if errors.Is(err, ErrCorrupt) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: it was accepted", ErrUnsafe)
+}
+
+// wrap wraps a secret under the primary version of a KEK. The transaction that
+// records the result must hold on the returned condition, so that a KEK which was
+// blocked meanwhile records nothing.
+func (m *Manager) wrap(ctx context.Context, name string, b Binding, secret Secret) (KeyRef, []byte, Condition, error) {
+	s, err := m.kekRecord(ctx, name)
+	if err != nil {
+		return KeyRef{}, nil, Condition{}, err
+	}
+	kek := s.record
+	v := kek.Version(kek.Primary)
+	if v == nil || !v.State.CanWrap() {
+		return KeyRef{}, nil, Condition{}, fmt.Errorf("KEK %q has no active version: %w", name, ErrDisabled)
+	}
+	p, err := m.providerOf(&kek)
+	if err != nil {
+		return KeyRef{}, nil, Condition{}, err
+	}
+	ref := kek.Ref(v.Number)
+	var wrapped []byte
+	secret.Use(func(plain []byte) {
+		if wrapped, err = p.Wrap(ctx, ref, b, plain); err == nil {
+			err = opensTo(ctx, p, ref, b, wrapped, plain)
+		}
+	})
+	if err != nil {
+		return KeyRef{}, nil, Condition{}, fmt.Errorf("wrapping under %s: %w", ref, withoutNotFound(err))
+	}
+	return ref, wrapped, s.is, nil
+}
+
+// unwrap opens a wrapped secret where the state of its KEK version allows it. The
+// time is that of just before the provider was asked.
+func (m *Manager) unwrap(ctx context.Context, ref KeyRef, b Binding, wrapped []byte) (Secret, time.Time, error) {
+	s, err := m.kekRecord(ctx, ref.Name)
+	if err != nil {
+		return Secret{}, time.Time{}, err
+	}
+	kek := s.record
+	v := kek.Version(ref.Version)
+	if v == nil {
+		return Secret{}, time.Time{}, fmt.Errorf("%w: KEK version %s is not in the registry", ErrUnavailable, ref)
+	}
+	if !v.State.CanUnwrap() {
+		return Secret{}, time.Time{}, fmt.Errorf("KEK version %s is %s: %w", ref, v.State, ErrDisabled)
+	}
+	p, err := m.providerOf(&kek)
+	if err != nil {
+		return Secret{}, time.Time{}, err
+	}
+	at := time.Now()
+	plain, err := p.Unwrap(ctx, ref, b, wrapped)
+	if err != nil {
+		return Secret{}, time.Time{}, fmt.Errorf("unwrapping under %s: %w", ref, withoutNotFound(err))
+	}
+	return NewSecret(plain), at, nil
+}
+
+// kekRecord reads a KEK that other records need.
+func (m *Manager) kekRecord(ctx context.Context, name string) (stored[KEK], error) {
+	s, err := read[KEK](ctx, m.registry, kekPath(name))
+	if err != nil {
+		return s, fmt.Errorf("KEK %q: %w", name, withoutNotFound(err))
+	}
+	return s, nil
+}
+
+// withoutNotFound makes ErrUnavailable of ErrNotFound where what is missing is a
+// KEK and not what the caller asked for: nobody may take a token that lost a key
+// for proof that a bucket key or an access key does not exist.
+func withoutNotFound(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: %v", ErrUnavailable, err) //nolint:errorlint // the cause is to be hidden from errors.Is
+	}
+	return err
+}
+
+// Status asks every part how it is.
+func (m *Manager) Status(ctx context.Context) Status {
+	s := Status{DefaultKEK: m.kek, Registry: m.registry.Check(ctx)}
+	for _, name := range slices.Sorted(maps.Keys(m.providers)) {
+		s.Providers = append(s.Providers, ProviderStatus{Name: name, Err: m.providers[name].Check(ctx)})
+	}
+	var kekErr, epochErr error
+	s.KEKs, kekErr = m.KEKs(ctx)
+	s.Revocations, epochErr = m.Revocations(ctx)
+	s.Registry = errors.Join(s.Registry, kekErr, epochErr)
+	return s
+}
+
+// Check returns nil when the registry and every provider serve.
+func (m *Manager) Check(ctx context.Context) error {
+	errs := []error{m.registry.Check(ctx)}
+	for _, name := range slices.Sorted(maps.Keys(m.providers)) {
+		errs = append(errs, m.providers[name].Check(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("kms: checking: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package kms
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
+
+// MaxMirror is the longest mirror record, in bytes.
+const MaxMirror = 8 << 10
+
+// Mirror is a bucket key's record as it lies, wrapped, in the backend under
+// .chatelaine/keys/ (FORMAT.md section 2): with it and the HSM alone, the bucket
+// can be opened again.
+//
+// It is kept by a party that is not trusted. Space and ID are authenticated by
+// the unwrapping (Binding). Bucket, Profile and ETag are hints for a person who
+// recovers. It does not name the owner: a provider must not decide that.
+type Mirror struct {
+	ID         KeyID     `json:"id"`
+	Space      string    `json:"space"`
+	Epoch      uint64    `json:"epoch"`
+	KEK        string    `json:"kek"`
+	KEKVersion uint32    `json:"kek_version"`
+	Created    time.Time `json:"created"`
+	Wrapped    []byte    `json:"wrapped"`
+	Bucket     string    `json:"bucket"`
+	Profile    Profile   `json:"profile"`
+	ETag       ETagMode  `json:"etag"`
+}
+
+func newMirror(b Bucket, k BucketKey) Mirror {
+	return Mirror{
+		ID: k.ID, Space: k.Space, Epoch: k.Epoch, KEK: k.KEK, KEKVersion: k.KEKVersion,
+		Created: k.Created, Wrapped: k.Wrapped, Bucket: b.Name, Profile: b.Profile, ETag: b.ETag,
+	}
+}
+
+// mirrorForm is the file's form: the record with its kind and version first.
+type mirrorForm struct {
+	Chatelaine string `json:"chatelaine"`
+	Mirror
+}
+
+const mirrorKind = "bucket-key/1"
+
+func (m Mirror) marshal() ([]byte, error) {
+	out, err := json.Marshal(mirrorForm{Chatelaine: mirrorKind, Mirror: m})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the mirror record: %w", err)
+	}
+	if len(out) > MaxMirror {
+		return nil, fmt.Errorf("%w: mirror record of %d bytes", ErrInvalid, len(out))
+	}
+	return out, nil
+}
+
+// ParseMirror reads a mirror record strictly. What it says is not yet true: only
+// the unwrapping shows that.
+func ParseMirror(data []byte) (Mirror, error) {
+	m, err := parseMirror(data)
+	if err != nil {
+		return Mirror{}, fmt.Errorf("kms: parsing a mirror record: %w", err)
+	}
+	return m, nil
+}
+
+func parseMirror(data []byte) (Mirror, error) {
+	if len(data) > MaxMirror {
+		return Mirror{}, fmt.Errorf("%w: %d bytes are over %d", ErrInvalid, len(data), MaxMirror)
+	}
+	var form mirrorForm
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&form); err != nil {
+		return Mirror{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return Mirror{}, fmt.Errorf("%w: something follows the record", ErrInvalid)
+	}
+	return form.Mirror, form.validate()
+}
+
+func (f mirrorForm) validate() error {
+	if f.Chatelaine != mirrorKind {
+		return fmt.Errorf("%w: kind %q, want %q", ErrInvalid, f.Chatelaine, mirrorKind)
+	}
+	if err := checkSpace(f.Space); err != nil {
+		return err
+	}
+	if err := checkName("KEK", f.KEK); err != nil {
+		return err
+	}
+	if f.KEKVersion == 0 || f.Epoch == 0 || f.ID == (KeyID{}) || len(f.Wrapped) == 0 {
+		return fmt.Errorf("%w: an id, epoch, KEK version or wrapped key is missing", ErrInvalid)
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package kms
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// schema is the version of the records' JSON. A record of a newer schema is
+// refused: an old KMS must not write back what it half understands.
+const schema = 1
+
+// KEK is a key encryption key: a name and its versions.
+type KEK struct {
+	Name     string       `json:"name"`
+	Provider string       `json:"provider"` // name of the provider that holds it
+	Primary  uint32       `json:"primary"`  // version that wraps; 0 while the first is being made
+	Versions []KEKVersion `json:"versions"` // by number, from 1
+	Created  time.Time    `json:"created"`
+}
+
+// KEKVersion is one key in a provider.
+type KEKVersion struct {
+	Number    uint32        `json:"number"`
+	State     KeyState      `json:"state"`
+	Created   time.Time     `json:"created"`
+	Mechanism string        `json:"mechanism,omitempty"`
+	URI       string        `json:"uri,omitempty"`
+	History   []StateChange `json:"history"`
+}
+
+// Version finds a version by its number, or returns nil.
+func (k *KEK) Version(number uint32) *KEKVersion {
+	for i := range k.Versions {
+		if k.Versions[i].Number == number {
+			return &k.Versions[i]
+		}
+	}
+	return nil
+}
+
+// Ref names a version of the KEK.
+func (k *KEK) Ref(number uint32) KeyRef { return KeyRef{Name: k.Name, Version: number} }
+
+// KeyID is the id of a bucket key: 16 random bytes, never used twice.
+type KeyID [16]byte
+
+// String is the id in hex.
+func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText writes hex.
+func (id KeyID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads 32 hex digits.
+func (id *KeyID) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(id)) {
+		return fmt.Errorf("%w: key id of %d characters, want %d", ErrInvalid, len(text), hex.EncodedLen(len(id)))
+	}
+	if _, err := hex.Decode(id[:], text); err != nil {
+		return fmt.Errorf("%w: key id: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
+// BucketKey is the record of one epoch's key of a bucket, wrapped.
+type BucketKey struct {
+	ID         KeyID     `json:"id"`
+	Space      string    `json:"space"`
+	Epoch      uint64    `json:"epoch"` // from 1, by 1 a new key
+	KEK        string    `json:"kek"`
+	KEKVersion uint32    `json:"kek_version"`
+	Created    time.Time `json:"created"`
+	Wrapped    []byte    `json:"wrapped"`
+	// Mirrored: a gateway said that the record is in the backend too.
+	Mirrored bool `json:"mirrored"`
+}
+
+func (k BucketKey) ref() KeyRef { return KeyRef{Name: k.KEK, Version: k.KEKVersion} }
+
+func (k BucketKey) binding() Binding {
+	return Binding{Purpose: "bucket-key", Space: k.Space, ID: k.ID.String()}
+}
+
+// Profile says how long a bucket's keys may be kept outside the HSM.
+type Profile string
+
+// The profiles.
+const (
+	Standard Profile = "standard" // cached by gateways under a lease
+	Strict   Profile = "strict"   // not cached: an HSM call for each request
+)
+
+// ETagMode says which ETags a bucket shows (FORMAT.md section 7).
+type ETagMode string
+
+// The modes.
+const (
+	ETagBackend ETagMode = "backend" // the backend's
+	ETagMD5     ETagMode = "md5"     // MD5 of the plaintext
+)
+
+// BucketState says how far a bucket has come.
+type BucketState string
+
+// The states of a bucket.
+const (
+	BucketCreating BucketState = "creating" // registered; the store may not have it yet
+	BucketActive   BucketState = "active"
+)
+
+// Bucket is a bucket's record.
+type Bucket struct {
+	Name      string      `json:"name"`
+	Space     string      `json:"space"`      // UUID, never used twice
+	Store     string      `json:"store"`      // the backend's name in the configuration
+	StoreName string      `json:"store_name"` // the bucket's name there
+	KEK       string      `json:"kek"`
+	Profile   Profile     `json:"profile"`
+	ETag      ETagMode    `json:"etag"`
+	Owner     string      `json:"owner"` // principal
+	State     BucketState `json:"state"`
+	Created   time.Time   `json:"created"`
+}
+
+// KeyStatus says whether an access key may be used.
+type KeyStatus string
+
+// The statuses of an access key.
+const (
+	KeyEnabled  KeyStatus = "active"
+	KeyDisabled KeyStatus = "disabled"
+)
+
+// AccessKey is an S3 credential's record, its secret wrapped.
+type AccessKey struct {
+	ID         string    `json:"id"`
+	Principal  string    `json:"principal"`
+	KEK        string    `json:"kek"`
+	KEKVersion uint32    `json:"kek_version"`
+	Wrapped    []byte    `json:"wrapped"`
+	Status     KeyStatus `json:"status"`
+	Created    time.Time `json:"created"`
+	// Revealable: its secret may be shown again. Development only.
+	Revealable bool `json:"revealable,omitempty"`
+}
+
+func (k AccessKey) ref() KeyRef { return KeyRef{Name: k.KEK, Version: k.KEKVersion} }
+
+func (k AccessKey) binding() Binding { return Binding{Purpose: "access-key", ID: k.ID} }
+
+// current says which bucket key a space seals with. Its revision is what
+// concurrent makers of a new epoch compete for.
+type current struct {
+	ID      KeyID     `json:"id"`
+	Epoch   uint64    `json:"epoch"`
+	Created time.Time `json:"created"`
+}
+
+// claim is held by the bucket that took a space, or a bucket of a store.
+type claim struct {
+	Bucket string `json:"bucket"`
+}
+
+// revocation counts what gateways must learn of at once.
+type revocation struct {
+	Epoch uint64 `json:"epoch"`
+}
+
+// Where records lie. Names cannot hold a slash (names.go).
+func kekPath(name string) string            { return "keks/" + name }
+func bucketPath(name string) string         { return "buckets/" + name }
+func spacePath(space string) string         { return "spaces/" + space }
+func storePath(store, name string) string   { return "stores/" + store + "/" + name }
+func currentPath(space string) string       { return "current/" + space }
+func bucketKeysPath(space string) string    { return "bucketkeys/" + space + "/" }
+func keyPath(space string, id KeyID) string { return bucketKeysPath(space) + id.String() }
+func accessKeyPath(id string) string        { return "accesskeys/" + id }
+
+const revocationPath = "revocation"
+
+// stored is a record as it was read, with the condition that it is still so.
+type stored[T any] struct {
+	record T
+	is     Condition
+}
+
+type document struct {
+	Schema int             `json:"schema"`
+	Record json.RawMessage `json:"record"`
+}
+
+// put is the change that writes a record.
+func put[T any](key string, record T) (Item, error) {
+	body, err := json.Marshal(record)
+	if err != nil {
+		return Item{}, fmt.Errorf("kms: encoding %q: %w", key, err)
+	}
+	value, err := json.Marshal(document{Schema: schema, Record: body})
+	if err != nil {
+		return Item{}, fmt.Errorf("kms: encoding %q: %w", key, err)
+	}
+	return Item{Key: key, Value: value}, nil
+}
+
+func decode[T any](item Item) (stored[T], error) {
+	var doc document
+	out := stored[T]{is: Condition{Key: item.Key, Revision: item.Revision}}
+	if err := json.Unmarshal(item.Value, &doc); err != nil {
+		return out, fmt.Errorf("kms: decoding %q: %w", item.Key, err)
+	}
+	if doc.Schema != schema {
+		return out, fmt.Errorf("kms: decoding %q: record has schema %d, this program knows %d", item.Key, doc.Schema, schema)
+	}
+	if err := json.Unmarshal(doc.Record, &out.record); err != nil {
+		return out, fmt.Errorf("kms: decoding %q: %w", item.Key, err)
+	}
+	return out, nil
+}
+
+// read gets one record or ErrNotFound.
+func read[T any](ctx context.Context, r Registry, key string) (stored[T], error) {
+	item, err := r.Get(ctx, key)
+	if err != nil {
+		return stored[T]{is: absent(key)}, err
+	}
+	return decode[T](item)
+}
+
+// readMaybe gets one record; its absence is no error but the zero record, whose
+// condition is that it is still absent.
+func readMaybe[T any](ctx context.Context, r Registry, key string) (stored[T], error) {
+	s, err := read[T](ctx, r, key)
+	if errors.Is(err, ErrNotFound) {
+		return stored[T]{is: absent(key)}, nil
+	}
+	return s, err
+}
+
+// exists says whether there was a record.
+func (s stored[T]) exists() bool { return s.is.Revision != 0 }
+
+func list[T any](ctx context.Context, r Registry, prefix string) ([]stored[T], error) {
+	items, err := r.List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]stored[T], 0, len(items))
+	for _, item := range items {
+		s, err := decode[T](item)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func records[T any](in []stored[T]) []T {
+	out := make([]T, len(in))
+	for i := range in {
+		out[i] = in[i].record
+	}
+	return out
+}
