@@ -1,0 +1,106 @@
+package config
+
+import (
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"chatelaine/kms/config/settings"
+)
+
+func (c *Config) check(p *settings.Problems) {
+	c.checkListen(p)
+	c.State.check(p)
+	c.Provider.check(p)
+	p.Required("kek", c.KEK)
+	between("lease", c.Lease, 3*time.Second, 5*time.Minute, p)
+	between("ttl", c.TTL, 10*time.Second, time.Hour, p)
+	if c.Epoch < time.Minute {
+		p.Add("epoch", "is %v, want at least 1m", c.Epoch)
+	}
+	if _, port, err := net.SplitHostPort(c.AdminListen); c.AdminListen != "" && (err != nil || port == "") {
+		p.Add("admin_listen", "is %q, want HOST:PORT", c.AdminListen)
+	}
+	p.OneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	p.OneOf("log.format", c.Log.Format, "json", "console")
+}
+
+func (c *Config) checkListen(p *settings.Problems) {
+	socket, unix := strings.CutPrefix(c.Listen, "unix://")
+	u, err := url.Parse(c.Listen)
+	switch {
+	case unix && strings.HasPrefix(socket, "/"):
+		if c.TLS != nil || len(c.Gateways)+len(c.Admins) > 0 {
+			p.Add("listen", "is a unix socket, where tls, gateways and admins have no meaning: whoever can open it may call")
+		}
+	case err == nil && u.Scheme == "https" && u.Port() != "" && strings.Trim(u.Path, "/") == "":
+		c.checkMutual(p)
+	default:
+		p.Add("listen", "is %q, want unix:///path or https://host:port", c.Listen)
+	}
+}
+
+func (c *Config) checkMutual(p *settings.Problems) {
+	if c.TLS == nil {
+		p.Add("tls", "is missing, and https needs it")
+	} else {
+		c.TLS.check("tls", p)
+	}
+	for path, names := range map[string][]string{"gateways": c.Gateways, "admins": c.Admins} {
+		if len(names) == 0 || slices.Contains(names, "") {
+			p.Add(path, "wants the names in the certificates that may call")
+		}
+	}
+}
+
+func (t *TLS) check(path string, p *settings.Problems) {
+	p.Required(path+".cert_file", t.CertFile)
+	p.Required(path+".key_file", t.KeyFile)
+	p.Required(path+".ca_file", t.CAFile)
+}
+
+func (s State) check(p *settings.Problems) {
+	if (s.Dir == "") == (len(s.Endpoints) == 0) {
+		p.Add("state", "wants exactly one of dir and endpoints")
+	}
+	for _, e := range s.Endpoints {
+		if u, err := url.Parse(e); err != nil || u.Host == "" || u.User != nil {
+			p.Add("state.endpoints", "wants URLs such as https://host:2379, without credentials")
+		}
+	}
+	if s.TLS != nil {
+		s.TLS.check("state.tls", p)
+	}
+}
+
+func (v Provider) check(p *settings.Problems) {
+	if (v.PKCS11 == nil) == (v.SoftKey == nil) {
+		p.Add("provider", "wants exactly one of pkcs11 and softkey")
+	}
+	if v.PKCS11 != nil {
+		v.PKCS11.check(p)
+	}
+	if v.SoftKey != nil {
+		p.Required("provider.softkey.dir", v.SoftKey.Dir)
+	}
+}
+
+func (v *PKCS11) check(p *settings.Problems) {
+	p.Required("provider.pkcs11.module", v.Module)
+	p.Required("provider.pkcs11.token", v.Token)
+	v.PIN().Check("provider.pkcs11.pin", p)
+	if !v.PIN().Given() {
+		p.Add("provider.pkcs11", "wants pin_file or pin_env")
+	}
+	if v.MaxSessions < 0 {
+		p.Add("provider.pkcs11.max_sessions", "is negative")
+	}
+}
+
+func between(path string, v, low, high time.Duration, p *settings.Problems) {
+	if v < low || v > high {
+		p.Add(path, "is %v, want %v to %v", v, low, high)
+	}
+}

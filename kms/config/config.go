@@ -1,0 +1,135 @@
+// Package config is the KMS's configuration: one strict YAML file as a struct that
+// has been checked.
+//
+// It refuses to open anything: no token, no etcd, no socket. It refuses to hold a
+// secret either, and knows only where secrets lie.
+package config
+
+import (
+	"time"
+
+	"chatelaine/kms/config/settings"
+)
+
+// Config is the file. A field that the file does not mention has the value that its
+// comment gives.
+type Config struct {
+	// Listen is unix:///path/of/socket or https://host:port. Required. Whoever can
+	// open the socket may do everything; it is made for its owner alone (0600).
+	Listen string `yaml:"listen"`
+	// TLS is required for https, where it is mutual.
+	TLS *TLS `yaml:"tls"`
+	// Gateways and Admins are the names in client certificates (common name, DNS name
+	// or URI) that may call as such. Over https both are required: nobody else may
+	// call at all. Over a unix socket they must be absent.
+	Gateways []string `yaml:"gateways"`
+	Admins   []string `yaml:"admins"`
+	State    State    `yaml:"state"`
+	// Provider is where the KEKs are: exactly one of its parts. Required.
+	Provider Provider `yaml:"provider"`
+	// KEK is the name of the KEK that wraps access keys, and the bucket keys of
+	// buckets that name no other. main. It is made on the first start.
+	KEK string `yaml:"kek"`
+	// Lease is how long a gateway may use keys without a word from here: the longest
+	// that a block takes to hold everywhere. 15s; 3s to 5m.
+	Lease time.Duration `yaml:"lease"`
+	// TTL is how long a gateway may use a bucket key after the HSM has unwrapped it.
+	// 5m; 10s to 1h. The longest that a key that was disabled in the HSM itself goes
+	// on working. Shorter costs HSM calls: one a live bucket key, gateway and TTL.
+	TTL time.Duration `yaml:"ttl"`
+	// Epoch is the age at which a bucket gets a new key. 24h; at least 1m.
+	Epoch time.Duration `yaml:"epoch"`
+	// Development lets the secret of an access key be shown again, if it was made so.
+	// false. Whoever administers the KMS can then read it.
+	Development bool `yaml:"development"`
+	// AdminListen is HOST:PORT of /healthz, /readyz and /metrics. Empty: none.
+	AdminListen string `yaml:"admin_listen"`
+	Log         Log    `yaml:"log"`
+}
+
+// TLS is the server's end of mutual TLS, in PEM. The files are read again when they change.
+type TLS struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	// CAFile holds the authorities that clients' certificates must come from. They
+	// should issue for this purpose alone.
+	CAFile string `yaml:"ca_file"`
+}
+
+// State is where records are kept: in this process, or in an etcd of yours.
+type State struct {
+	// Dir is the folder of the etcd inside this process. Back it up with the token: a
+	// wrapped key is lost with either. One process may have it.
+	Dir string `yaml:"dir"`
+	// Endpoints are the URLs of an etcd cluster. All replicas of the KMS name the same.
+	Endpoints []string `yaml:"endpoints"`
+	// TLS towards Endpoints. Whoever can write to that etcd can deny service, and can
+	// swap records, though not read or forge keys.
+	TLS *TLS `yaml:"tls"`
+}
+
+// Provider is where KEKs live.
+type Provider struct {
+	PKCS11  *PKCS11  `yaml:"pkcs11"`
+	SoftKey *SoftKey `yaml:"softkey"`
+}
+
+// PKCS11 is a token of an HSM.
+type PKCS11 struct {
+	// Module is the vendor's library. Required.
+	Module string `yaml:"module"`
+	// Token is the token's label, or a pkcs11: URI of RFC 7512. Required.
+	Token string `yaml:"token"`
+	// The PIN, from a file or from a variable of the environment, by name. It is
+	// tried once: tokens lock. A file that everybody may read is refused.
+	PINFile string `yaml:"pin_file"`
+	PINEnv  string `yaml:"pin_env"`
+	// Prefix begins the labels of our keys. Empty: none. Installations that share a
+	// token need different ones.
+	Prefix string `yaml:"prefix"`
+	// MaxSessions is the size of the session pool. 0: 30, or what the token has less
+	// a reserve.
+	MaxSessions int `yaml:"max_sessions"`
+	// Deadline is the longest that a call may take. 10s. The call itself cannot be
+	// stopped; its session is not used again.
+	Deadline time.Duration `yaml:"deadline"`
+}
+
+// PIN says where the PIN is.
+func (p PKCS11) PIN() settings.Secret { return settings.Secret{File: p.PINFile, Env: p.PINEnv} }
+
+// SoftKey keeps KEKs in files, for development only: whoever reads the folder has
+// them all.
+type SoftKey struct {
+	// Dir is the folder. Required.
+	Dir string `yaml:"dir"`
+}
+
+// Log is the diagnostic log, on stderr.
+type Log struct {
+	// Level is debug, info, warn or error. info.
+	Level string `yaml:"level"`
+	// Format is json or console. json.
+	Format string `yaml:"format"`
+}
+
+// Default is the configuration of an empty file. It is not complete: the address,
+// the state and the provider have no default.
+func Default() Config {
+	return Config{
+		KEK: "main", Lease: 15 * time.Second, TTL: 5 * time.Minute, Epoch: 24 * time.Hour,
+		Log: Log{Level: "info", Format: "json"},
+	}
+}
+
+// Load reads a file over the defaults and checks it. The *settings.Error that it
+// returns names all problems.
+func Load(file string) (Config, error) {
+	var problems settings.Problems
+	c := Default()
+	if err := settings.Load(file, &c, &problems); err != nil {
+		return Config{}, err
+	}
+	c.check(&problems)
+	return c, problems.Err(file)
+}

@@ -1,0 +1,104 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"chatelaine/kms/config/settings"
+)
+
+// least is the smallest file that is complete.
+const least = `
+listen: unix:///run/kms.sock
+state: {dir: /var/lib/kms}
+provider: {softkey: {dir: /var/lib/keys}}
+`
+
+func load(t *testing.T, text string) (Config, error) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "kms.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Load(name)
+}
+
+func TestExampleLoads(t *testing.T) {
+	c, err := Load("../../deploy/examples/kms.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Provider.PKCS11 == nil || c.Provider.PKCS11.PIN().File == "" || c.Lease != 15*time.Second {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestDefaultsStandWhereTheFileIsSilent(t *testing.T) {
+	c, err := load(t, least)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.KEK != "main" || c.TTL != 5*time.Minute || c.Epoch != 24*time.Hour || c.Development {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestEachMistakeIsFound(t *testing.T) {
+	const tls = "tls: {cert_file: a, key_file: b, ca_file: c}\n"
+	tests := map[string]struct{ text, want string }{
+		"no address":            {"listen: ''", "listen: is"},
+		"plain TCP":             {"listen: 'http://h:1'", "listen: is"},
+		"https without TLS":     {"listen: 'https://h:1'\ngateways: [a]\nadmins: [b]", "tls: is missing"},
+		"https without CA":      {"listen: 'https://h:1'\ngateways: [a]\nadmins: [b]\ntls: {cert_file: a, key_file: b}", "tls.ca_file: is missing"},
+		"https for nobody":      {"listen: 'https://h:1'\nadmins: [b]\n" + tls, "gateways: wants"},
+		"https without admins":  {"listen: 'https://h:1'\ngateways: [b]\n" + tls, "admins: wants"},
+		"https for no name":     {"listen: 'https://h:1'\nadmins: [b]\ngateways: ['']\n" + tls, "gateways: wants"},
+		"socket with names":     {"listen: unix:///s\ngateways: [a]", "listen: is a unix socket"},
+		"no state":              {"state: {}", "state: wants exactly one"},
+		"two states":            {"state: {dir: d, endpoints: ['https://h:1']}", "state: wants exactly one"},
+		"endpoint, no URL":      {"state: {endpoints: [localhost]}", "state.endpoints: wants URLs"},
+		"etcd TLS without key":  {"state: {endpoints: ['https://h:1'], tls: {cert_file: a, ca_file: b}}", "state.tls.key_file: is missing"},
+		"no provider":           {"provider: {}", "provider: wants exactly one"},
+		"two providers":         {"provider: {softkey: {dir: d}, pkcs11: {module: m, token: t, pin_env: P}}", "provider: wants exactly one"},
+		"softkey without dir":   {"provider: {softkey: {}}", "provider.softkey.dir: is missing"},
+		"pkcs11 without module": {"provider: {pkcs11: {token: t, pin_env: P}}", "provider.pkcs11.module: is missing"},
+		"pkcs11 without token":  {"provider: {pkcs11: {module: m, pin_env: P}}", "provider.pkcs11.token: is missing"},
+		"pkcs11 without PIN":    {"provider: {pkcs11: {module: m, token: t}}", "provider.pkcs11: wants pin_file or pin_env"},
+		"two PINs":              {"provider: {pkcs11: {module: m, token: t, pin_env: P, pin_file: f}}", "provider.pkcs11.pin_file: is given beside"},
+		"PIN in the file":       {"provider: {pkcs11: {module: m, token: t, pin: '123456'}}", "provider.pkcs11.pin: is not a setting"},
+		"negative sessions":     {"provider: {pkcs11: {module: m, token: t, pin_env: P, max_sessions: -1}}", "provider.pkcs11.max_sessions: is negative"},
+		"no KEK":                {"kek: ''", "kek: is missing"},
+		"short lease":           {"lease: 1s", "lease: is 1s"},
+		"long lease":            {"lease: 1h", "lease: is 1h"},
+		"short TTL":             {"ttl: 1s", "ttl: is 1s"},
+		"long TTL":              {"ttl: 24h", "ttl: is 24h"},
+		"short epoch":           {"epoch: 1s", "epoch: is 1s"},
+		"admin without port":    {"admin_listen: localhost", "admin_listen: is"},
+		"log level":             {"log: {level: loud}", "log.level: is"},
+		"log format":            {"log: {format: xml}", "log.format: is"},
+		"unknown key":           {"kke: x", "kke: is not a setting"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			section, _, _ := strings.Cut(tc.text, ":")
+			var kept []string
+			for line := range strings.Lines(least) {
+				if !strings.HasPrefix(line, section+":") {
+					kept = append(kept, line)
+				}
+			}
+			_, err := load(t, strings.Join(kept, "")+tc.text+"\n")
+			var found *settings.Error
+			if !errors.As(err, &found) || !strings.Contains(err.Error(), "\n  "+tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "123456") {
+				t.Errorf("the error tells the PIN: %v", err)
+			}
+		})
+	}
+}
