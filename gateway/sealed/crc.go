@@ -4,10 +4,8 @@ package sealed
 // bit 63 of a value stands for x^0.
 const crcPoly = 0x9a6c9329ac4bc9b5
 
-// combineCRC is the CRC of a || b for the CRCs of a and b and the length of b in bytes: a(x) * x^(8 len(b)) + b(x).
-func combineCRC(a, b uint64, length int64) uint64 {
-	return crcMul(a, crcShift(length)) ^ b
-}
+// combineCRC is the CRC of a || b for the CRCs of a and b, where shift is crcShift of the length of b: a(x) * shift + b(x).
+func combineCRC(a, b, shift uint64) uint64 { return crcMul(a, shift) ^ b }
 
 // crcShift is x^(8n) modulo the polynomial.
 func crcShift(n int64) uint64 {

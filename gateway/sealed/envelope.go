@@ -58,6 +58,8 @@ type Attributes struct {
 	UserMetadata       []Pair     // in the order given
 	Checksums          []Checksum // of the plaintext
 	MD5                []byte     // 16 bytes, of the plaintext; nil if not computed
+	// LateChecksum says that the trailer carries a checksum of this algorithm: it came after the body. NoChecksum if not.
+	LateChecksum Algorithm
 
 	unknown []byte // TLVs of later versions, kept when the envelope is sealed again for a copy
 }
@@ -161,8 +163,9 @@ func decodeBase64(text string) ([]byte, error) {
 
 // encode is E of §3. What it returns is secret, also together with an error.
 func (e *Envelope) encode() ([]byte, error) {
-	if e.DEK.IsZero() {
-		return nil, fmt.Errorf("%w: no DEK", ErrKey)
+	dek, err := e.DEK.bytes()
+	if err != nil {
+		return nil, err
 	}
 	length, salt := uint64(noLength), Salt{}
 	switch {
@@ -178,7 +181,7 @@ func (e *Envelope) encode() ([]byte, error) {
 		return nil, fmt.Errorf("%w: created before 1970", ErrRange)
 	}
 	b := make([]byte, 0, MaxHeader)
-	b = append(append(b, suiteID, byte(e.Kind)), e.DEK.p[:]...)
+	b = append(append(b, suiteID, byte(e.Kind)), dek...)
 	b = append(binary.BigEndian.AppendUint64(b, length), salt[:]...)
 	return e.Attributes.append(binary.BigEndian.AppendUint64(b, uint64(created)))
 }

@@ -14,8 +14,9 @@ const keyText = "sealed.Key(secret)"
 // Key is a bucket key or a DEK: 32 bytes that do not print. The zero Key is no key, and every operation refuses it.
 // Copies share the bytes, which never change, so a Key may be used concurrently.
 type Key struct {
-	_ [0]func() // not comparable: == would compare addresses
-	p *[KeySize]byte
+	// A closure, as fmt reads pointers in fields that are not exported: %s of a struct around a *[32]byte prints the bytes.
+	// It also keeps == from compiling.
+	secret func() *[KeySize]byte
 }
 
 // NewKey copies b, which must hold 32 bytes that are not all zero, or fails with ErrKey.
@@ -28,23 +29,34 @@ func NewKey(b []byte) (Key, error) {
 	if p == [KeySize]byte{} {
 		return Key{}, fmt.Errorf("%w: all zero", ErrKey)
 	}
-	return Key{p: &p}, nil
+	return Key{secret: func() *[KeySize]byte { return &p }}, nil
 }
 
 // Use calls f with the bytes of k and returns its error. f must neither change nor keep them.
 func (k Key) Use(f func(b []byte) error) error {
-	if k.p == nil {
-		return fmt.Errorf("%w: absent", ErrKey)
+	b, err := k.bytes()
+	if err != nil {
+		return err
 	}
-	return f(k.p[:])
+	return f(b)
 }
 
 // IsZero tells whether k is no key.
-func (k Key) IsZero() bool { return k.p == nil }
+func (k Key) IsZero() bool { return k.secret == nil }
+
+// bytes fails with ErrKey if k is no key. They are not to be changed.
+func (k Key) bytes() ([]byte, error) {
+	if k.secret == nil {
+		return nil, fmt.Errorf("%w: absent", ErrKey)
+	}
+	return k.secret()[:], nil
+}
 
 // Equal tells in constant time whether k and other are the same key. No key equals nothing.
 func (k Key) Equal(other Key) bool {
-	return k.p != nil && other.p != nil && subtle.ConstantTimeCompare(k.p[:], other.p[:]) == 1
+	a, errA := k.bytes()
+	b, errB := other.bytes()
+	return errA == nil && errB == nil && subtle.ConstantTimeCompare(a, b) == 1
 }
 
 // String, Format, GoString and MarshalText name the type and never the key.

@@ -22,12 +22,13 @@ type message struct {
 
 // newMessage derives the keys of the message under k that begins with salt.
 func (s Suite) newMessage(k Key, salt Salt, ctx []byte) (*message, error) {
-	if k.p == nil {
-		return nil, fmt.Errorf("%w: absent", ErrKey)
+	key, err := k.bytes()
+	if err != nil {
+		return nil, err
 	}
 	info := make([]byte, 0, len(schemeLabel)+SaltSize+len(ctx))
 	info = append(append(append(info, schemeLabel...), salt[:]...), ctx...)
-	okm, err := hkdf.Expand(sha512.New, k.p[:], string(info), KeySize+nonceSize+commitSize)
+	okm, err := hkdf.Expand(sha512.New, key, string(info), KeySize+nonceSize+commitSize)
 	if err != nil {
 		return nil, fmt.Errorf("sealed: deriving message keys: %w", err)
 	}

@@ -78,7 +78,7 @@ func refSize(l int64) int64 {
 	if n > 9999 {
 		n = 9999
 	}
-	return l + 16*(l/16384) + 112*n + 104
+	return l + 16*(l/16384) + 112*n + 176
 }
 
 func refCRC(b []byte) uint64 { return crc64.Checksum(b, crc64.MakeTable(0x9a6c9329ac4bc9b5)) }
@@ -91,8 +91,8 @@ type refPart struct {
 	unbound bool
 }
 
-// refObject is P_1 || … || P_n || zeros || T || footer.
-func refObject(dek []byte, parts []refPart, trailerSalt []byte) []byte {
+// refObject is P_1 || … || P_n || zeros || T || footer. late is the late checksum: algorithm, scope, length and value.
+func refObject(dek []byte, parts []refPart, trailerSalt, late []byte) []byte {
 	var object, data, entries []byte
 	flags := byte(1)
 	for _, p := range parts {
@@ -110,7 +110,7 @@ func refObject(dek []byte, parts []refPart, trailerSalt []byte) []byte {
 	if flags == 0 {
 		crc = 0
 	}
-	head := "\x01" + string(flags) + "\x00\x00" + refU64(uint64(len(parts)))[4:] + refU64(uint64(len(data))) + refU64(crc) + refU64(0)
+	head := "\x01" + string(flags) + "\x00\x00" + refU64(uint64(len(parts)))[4:] + refU64(uint64(len(data))) + refU64(crc) + refU64(0) + string(late) + string(make([]byte, 72-len(late)))
 	t := refMessage(dek, trailerSalt, "cho1/trl\x00", append([]byte(head), entries...))
 	end := append(t, refU64(uint64(len(t)))[4:]+"CHO1"...)
 	zeros := refSize(int64(len(data))) - int64(len(object)) - int64(len(end))
@@ -118,8 +118,8 @@ func refObject(dek []byte, parts []refPart, trailerSalt []byte) []byte {
 }
 
 // refToken is the ETag with token of §6.
-func refToken(dek []byte, upload string, number int, etag string, salt []byte, length int64, crc uint64) string {
-	claims := string(salt) + refU64(uint64(length))[2:] + refU64(crc)
+func refToken(dek []byte, upload string, number int, etag string, salt []byte, length int64, crc uint64, checksum []byte) string {
+	claims := string(salt) + refU64(uint64(length))[2:] + refU64(crc) + string(checksum)
 	key := refExpand(sha256Hash, dek, "cho1/etag", 32)
 	mac := sha256Hash(key, []byte(refLP(upload)+refU16(number)+refLP(etag)+claims))
 	return etag + "-" + base64.RawURLEncoding.EncodeToString(append([]byte(claims), mac[:10]...))

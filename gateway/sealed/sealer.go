@@ -12,6 +12,9 @@ type Options struct {
 	// Batch is the number of chunks of 16 KiB that are read, sealed or opened at once, rounded up to a power of two.
 	// 0 means MaxBatch; make it smaller when very many streams run. A stream's memory is about (Batch+1) * 16 KiB.
 	Batch int
+	// Checksum, if not nil, is called by a Sealer of kind Single once its source has ended: the trailer carries the result
+	// (Attributes.LateChecksum announces it). Its error comes out of Read, and the object does not come to be.
+	Checksum func() (Checksum, error)
 }
 
 // Sealer is an io.Reader of sealed bytes around a source of plaintext. It is for one goroutine.
@@ -22,6 +25,7 @@ type Sealer struct {
 	src   io.Reader
 	part  Part
 	msg   *message
+	late  func() (Checksum, error)
 	lease
 
 	left    int64  // plaintext bytes not yet read from src
@@ -67,7 +71,7 @@ func (s Suite) newSealer(src io.Reader, p Part, dek Key, o Options) (*Sealer, er
 		return nil, err
 	}
 	return &Sealer{
-		suite: s, dek: dek, src: src, part: p, msg: m, left: p.Length,
+		suite: s, dek: dek, src: src, part: p, msg: m, left: p.Length, late: o.Checksum,
 		lease: lease{buffers: s.Buffers, buf: s.Buffers.get(batchSize(o.Batch))},
 	}, nil
 }
@@ -181,15 +185,29 @@ func (s *Sealer) emitTail(p []byte) (n int) {
 		return 0
 	}
 	if s.tail == nil {
-		t, err := s.suite.newTail(s.dek, []Part{s.part})
-		if err != nil {
-			s.err = err
+		if s.tail, s.err = s.makeTail(); s.err != nil {
 			return 0
 		}
-		s.tail = t.Reader()
 	}
 	n, s.err = s.tail.Read(p)
 	return n
+}
+
+// makeTail makes what follows the only part.
+func (s *Sealer) makeTail() (io.Reader, error) {
+	var late *Checksum
+	if s.late != nil {
+		c, err := s.late()
+		if err != nil {
+			return nil, err
+		}
+		late = &c
+	}
+	t, err := s.suite.newTail(s.dek, []Part{s.part}, late)
+	if err != nil {
+		return nil, err
+	}
+	return t.Reader(), nil
 }
 
 // Close gives the memory back and returns nil. It can be called again, and while Read runs, as HTTP clients do; Read then

@@ -9,7 +9,7 @@ import (
 // What the size law charges an object for, in bytes (§4).
 const (
 	slotCost = 112 // each slot that a part of MinPartSize may take
-	baseCost = 104 // each object
+	baseCost = 176 // each object
 )
 
 // Size is the size law F of §4: the number of bytes stored for an object of n plaintext bytes, however it was uploaded.
@@ -39,10 +39,10 @@ func PlainSize(stored int64) (n int64, ok bool) {
 // MaxPlain is the largest plaintext length whose sealed object fits into the given number of stored bytes;
 // -1 where not even an empty object does.
 func MaxPlain(stored int64) int64 {
-	most := min(stored-Size(0), MaxLength)
-	if most < 0 {
+	if stored < Size(0) {
 		return -1
 	}
+	most := min(stored-Size(0), MaxLength)
 	least := max(0, most-(Size(most)-most)) // the overhead grows with n, so most's is enough
 	return least + int64(sort.Search(int(most-least), func(i int) bool { return Size(least+int64(i)+1) > stored }))
 }

@@ -34,14 +34,15 @@ func StashDir(uploadID string) string {
 
 // SealStash makes the bytes of the stash object. id names bucketKey and is visible.
 func (s Suite) SealStash(id KeyID, bucketKey Key, name UploadName, st Stash) ([]byte, error) {
+	dek, err := st.DEK.bytes()
+	if err != nil {
+		return nil, err
+	}
 	created := st.Created.UnixMilli()
-	switch {
-	case st.DEK.IsZero():
-		return nil, fmt.Errorf("%w: no DEK", ErrKey)
-	case created < 0 || !st.valid():
+	if created < 0 || !st.valid() {
 		return nil, fmt.Errorf("%w: stash of algorithm %d, scope %d, created %d", ErrRange, st.Algorithm, st.Scope, created)
 	}
-	pt := append(make([]byte, 0, stashPlain), st.DEK.p[:]...)
+	pt := append(make([]byte, 0, stashPlain), dek...)
 	pt = append(binary.BigEndian.AppendUint64(pt, uint64(created)), byte(st.Algorithm), byte(st.Scope))
 	defer clear(pt)
 	msg, err := s.sealMessage(bucketKey, uploadContext(name), pt)

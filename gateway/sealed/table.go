@@ -46,6 +46,7 @@ type Table struct {
 	stored  int64
 	crc     uint64
 	known   bool
+	late    *Checksum
 }
 
 // SingleTable makes the table of an object of kind Single from its envelope and the size that the backend claims.
@@ -75,8 +76,28 @@ func (s Suite) OpenTrailer(suffix []byte, dek Key, stored int64) (*Table, error)
 	return newTable(Multipart, t, stored), nil
 }
 
+// OpenSingleTrailer makes the table of an object of kind Single like SingleTable, and reads its trailer from a suffix of the
+// object (TrailerWindow): that is where a late checksum is (Attributes.LateChecksum). It fails like OpenTrailer.
+func (s Suite) OpenSingleTrailer(suffix []byte, e Envelope, stored int64) (*Table, error) {
+	if _, err := SingleTable(e, stored); err != nil {
+		return nil, err
+	}
+	msg, err := findTrailer(suffix, stored)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.openTrailer(msg, e.DEK, Single, stored)
+	if err != nil {
+		return nil, err
+	}
+	if p := t.parts[0]; p.Salt != e.Salt || p.Length != e.Length {
+		return nil, fmt.Errorf("%w: trailer of another object", ErrCorrupt)
+	}
+	return newTable(Single, t, stored), nil
+}
+
 func newTable(kind Kind, t trailer, stored int64) *Table {
-	table := &Table{kind: kind, length: t.length, stored: stored, crc: t.crc, known: t.known, entries: make([]Entry, len(t.parts))}
+	table := &Table{kind: kind, length: t.length, stored: stored, crc: t.crc, known: t.known, late: t.late, entries: make([]Entry, len(t.parts))}
 	var plain, sealed int64
 	for i, p := range t.parts {
 		table.entries[i] = Entry{Number: p.Number, Length: p.Length, Salt: p.Salt, Plain: plain, Sealed: sealed}
@@ -103,6 +124,15 @@ func (t *Table) Entry(i int) Entry { return t.entries[i] }
 
 // CRC is the CRC64NVME of the plaintext; ok is false if the trailer does not know it, or has not been read (SingleTable).
 func (t *Table) CRC() (crc uint64, ok bool) { return t.crc, t.known }
+
+// Checksum is the checksum of the object that its trailer carries; ok is false if there is none, or the trailer has not been
+// read (SingleTable).
+func (t *Table) Checksum() (c Checksum, ok bool) {
+	if t.late == nil {
+		return Checksum{}, false
+	}
+	return *t.late, true
+}
 
 // Window covers n plaintext bytes from off, across parts. For the whole plaintext it is the whole object, so that an Opener
 // can check all of it. It fails with ErrRange if the object has no such bytes, and for none unless the object is empty.

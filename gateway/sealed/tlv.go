@@ -17,6 +17,7 @@ const (
 	tlvUserMetadata       = 16
 	tlvChecksum           = 32
 	tlvMD5                = 33
+	tlvLateChecksum       = 34
 	tlvCritical           = 128
 
 	tlvHeadSize = 3 // u8 type, u16 length
@@ -63,6 +64,9 @@ func (a *Attributes) append(b []byte) (_ []byte, err error) {
 			err = fmt.Errorf("%w: MD5 of %d bytes", ErrRange, len(a.MD5))
 		}
 		b, err = appendTLV(b, err, tlvMD5, a.MD5)
+	}
+	if a.LateChecksum != NoChecksum {
+		b, err = appendTLV(b, err, tlvLateChecksum, []byte{byte(a.LateChecksum)})
 	}
 	return append(b, a.unknown...), err
 }
@@ -113,6 +117,8 @@ func (a *Attributes) set(tlv byte, v, all []byte) error {
 		return a.setChecksum(v)
 	case tlv == tlvMD5:
 		return a.setMD5(v)
+	case tlv == tlvLateChecksum:
+		return a.setLate(v)
 	case tlv >= tlvCritical:
 		return fmt.Errorf("%w: attribute of type %d", ErrUnsupported, tlv)
 	}
@@ -134,6 +140,14 @@ func (a *Attributes) setMD5(v []byte) error {
 		return fmt.Errorf("%w: MD5 repeated or of %d bytes", ErrCorrupt, len(v))
 	}
 	a.MD5 = append([]byte(nil), v...)
+	return nil
+}
+
+func (a *Attributes) setLate(v []byte) error {
+	if a.LateChecksum != NoChecksum || len(v) != 1 || v[0] == 0 {
+		return fmt.Errorf("%w: late checksum repeated or of %d bytes", ErrCorrupt, len(v))
+	}
+	a.LateChecksum = Algorithm(v[0])
 	return nil
 }
 

@@ -9,12 +9,10 @@ import (
 	"fmt"
 )
 
-// A part token of §6: salt24 || u48 length || u64 CRC64NVME || mac10.
+// A part token of §6: salt24 || u48 length || u64 CRC64NVME || checksum (0 to 64 bytes) || mac10.
 const (
-	tokenSize   = 48
-	tokenClaims = tokenSize - tokenMAC
+	tokenClaims = SaltSize + 6 + 8
 	tokenMAC    = 10
-	tokenText   = tokenSize / 3 * 4 // as base64
 	tokenLabel  = "cho1/etag"
 )
 
@@ -31,8 +29,12 @@ func JoinETag(dek Key, at TokenPlace, p Part) (string, error) {
 	if p.Number != at.Number || p.Salt.IsZero() || !p.HasCRC || p.Length < 0 || p.Length > MaxPartSize {
 		return "", fmt.Errorf("%w: token for part %d of %d bytes", ErrRange, p.Number, p.Length)
 	}
-	claims := binary.BigEndian.AppendUint64(make([]byte, 0, tokenSize), uint64(p.Length))[2:]
+	if len(p.Checksum) > maxChecksum {
+		return "", fmt.Errorf("%w: checksum of %d bytes", ErrRange, len(p.Checksum))
+	}
+	claims := binary.BigEndian.AppendUint64(nil, uint64(p.Length))[2:]
 	claims = binary.BigEndian.AppendUint64(append(p.Salt[:], claims...), p.CRC)
+	claims = append(claims, p.Checksum...)
 	mac, err := at.mac(dek, claims)
 	if err != nil {
 		return "", err
@@ -40,53 +42,60 @@ func JoinETag(dek Key, at TokenPlace, p Part) (string, error) {
 	return at.ETag + "-" + base64.RawURLEncoding.EncodeToString(append(claims, mac...)), nil
 }
 
-// SplitETag parts the ETag of a client (without quotes) into the backend's and a token; without one, token is empty and
-// backend is all of it. Nothing is verified.
-func SplitETag(visible string) (backend, token string) {
-	at := len(visible) - tokenText
-	if at < 1 || visible[at-1] != '-' {
-		return visible, ""
-	}
-	if _, err := decodeBase64(visible[at:]); err != nil {
-		return visible, ""
-	}
-	return visible[:at-1], visible[at:]
-}
-
 // OpenETag verifies the ETag (without quotes) that a client brought for a part and returns the backend's ETag and the part.
 // It fails with ErrNoToken if there is none in it, and with ErrToken if it is not one of this upload and number.
+//
+// Base64url has "-" too, and a token's length depends on the checksum in it. So every "-" with a possible length behind it
+// is tried, and the MAC decides.
 func OpenETag(dek Key, uploadID string, number int, visible string) (backend string, p Part, err error) {
-	backend, token := SplitETag(visible)
-	if token == "" {
-		return backend, Part{}, fmt.Errorf("%w: part %d", ErrNoToken, number)
+	err = fmt.Errorf("%w: part %d", ErrNoToken, number)
+	for size := tokenClaims + tokenMAC; size <= tokenClaims+maxChecksum+tokenMAC; size++ {
+		at := len(visible) - base64.RawURLEncoding.EncodedLen(size)
+		if at < 2 || visible[at-1] != '-' {
+			continue
+		}
+		token, decodeErr := decodeBase64(visible[at:])
+		if decodeErr != nil {
+			continue
+		}
+		backend = visible[:at-1]
+		if p, err = openToken(dek, TokenPlace{UploadID: uploadID, Number: number, ETag: backend}, token); err == nil {
+			return backend, p, nil
+		}
 	}
-	b, err := decodeBase64(token)
+	return "", Part{}, err
+}
+
+// openToken verifies a token, of at least tokenClaims+tokenMAC bytes, at its place.
+func openToken(dek Key, at TokenPlace, b []byte) (Part, error) {
+	claims, got := b[:len(b)-tokenMAC], b[len(b)-tokenMAC:]
+	mac, err := at.mac(dek, claims)
 	if err != nil {
-		return "", Part{}, fmt.Errorf("%w: part %d", ErrToken, number)
+		return Part{}, err
 	}
-	mac, err := TokenPlace{UploadID: uploadID, Number: number, ETag: backend}.mac(dek, b[:tokenClaims])
-	if err != nil {
-		return "", Part{}, err
+	p := Part{
+		Number: at.Number, Salt: Salt(claims), HasCRC: true, CRC: binary.BigEndian.Uint64(claims[30:]),
+		Length: int64(binary.BigEndian.Uint64(claims[22:]) & (1<<48 - 1)),
 	}
-	p = Part{
-		Number: number, Salt: Salt(b), HasCRC: true, CRC: binary.BigEndian.Uint64(b[30:]),
-		Length: int64(binary.BigEndian.Uint64(b[22:]) & (1<<48 - 1)),
+	if len(claims) > tokenClaims {
+		p.Checksum = append([]byte(nil), claims[tokenClaims:]...)
 	}
-	if !hmac.Equal(mac, b[tokenClaims:]) || p.Salt.IsZero() || p.Length > MaxPartSize {
-		return "", Part{}, fmt.Errorf("%w: part %d", ErrToken, number)
+	if !hmac.Equal(mac, got) || p.Salt.IsZero() || p.Length > MaxPartSize {
+		return Part{}, fmt.Errorf("%w: part %d", ErrToken, at.Number)
 	}
-	return backend, p, nil
+	return p, nil
 }
 
 // mac authenticates the claims of a token.
 func (at TokenPlace) mac(dek Key, claims []byte) ([]byte, error) {
-	if dek.p == nil {
-		return nil, fmt.Errorf("%w: absent", ErrKey)
+	secret, err := dek.bytes()
+	if err != nil {
+		return nil, err
 	}
 	if at.Number < 1 || at.Number > MaxParts {
 		return nil, fmt.Errorf("%w: %d", ErrPartNumber, at.Number)
 	}
-	key, err := hkdf.Expand(sha256.New, dek.p[:], tokenLabel, KeySize)
+	key, err := hkdf.Expand(sha256.New, secret, tokenLabel, KeySize)
 	if err != nil {
 		return nil, fmt.Errorf("sealed: deriving token key: %w", err)
 	}

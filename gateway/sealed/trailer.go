@@ -8,10 +8,11 @@ import (
 
 // The plaintext of a trailer (§4): H and one entry for each part, in bytes.
 const (
-	tableHeadSize  = 32
+	tableHeadSize  = 104
 	entrySize      = 32
 	trailerVersion = 1
 	flagCRC        = 1
+	maxChecksum    = 64
 )
 
 // Part is one part of an object as it goes into the trailer and the token.
@@ -21,6 +22,8 @@ type Part struct {
 	Salt   Salt   // of its message; zero: unbound (§6)
 	CRC    uint64 // CRC64NVME of its plaintext
 	HasCRC bool   // whether CRC is known; it is not for an unbound part
+	// Checksum is that of its plaintext by the upload's algorithm, at most 64 bytes, for the token to carry; nil if none.
+	Checksum []byte
 }
 
 // Tail is all that follows the parts of an object: zeros || T || footer (§4). It can be read often and concurrently.
@@ -34,18 +37,23 @@ type Tail struct {
 
 // NewTail builds the tail of an object of kind Multipart from all its parts, in order. It fails with ErrPartNumber,
 // ErrPartOrder or ErrPartSize, and with ErrRange for no parts, too many, or too long ones.
+// late is the object's checksum, for it is not known when the envelope is sealed; nil if there is none.
 // Where the last part was staged, its sealed bytes followed by the tail become one part of the backend's.
-func (s Suite) NewTail(dek Key, parts []Part) (*Tail, error) {
+func (s Suite) NewTail(dek Key, parts []Part, late *Checksum) (*Tail, error) {
 	if err := checkParts(parts); err != nil {
 		return nil, err
 	}
-	return s.newTail(dek, parts)
+	return s.newTail(dek, parts, late)
 }
 
-func (s Suite) newTail(dek Key, parts []Part) (*Tail, error) {
+func (s Suite) newTail(dek Key, parts []Part, late *Checksum) (*Tail, error) {
+	head, err := encodeLate(late, len(parts))
+	if err != nil {
+		return nil, err
+	}
 	length, data := sumParts(parts)
 	crc, known := sumCRC(parts)
-	end, err := s.sealMessage(dek, trailerContext(), encodeTrailer(parts, length, crc, known))
+	end, err := s.sealMessage(dek, trailerContext(), encodeTrailer(parts, length, crc, known, head))
 	if err != nil {
 		return nil, err
 	}
@@ -125,13 +133,58 @@ func sumCRC(parts []Part) (crc uint64, known bool) {
 		if p.Length != length {
 			length, shift = p.Length, crcShift(p.Length)
 		}
-		crc = crcMul(crc, shift) ^ p.CRC
+		crc = combineCRC(crc, p.CRC, shift)
 	}
 	return crc, true
 }
 
+// encodeLate is the end of H: u8 algorithm, u8 scope, u16 length, value[64] of a checksum.
+func encodeLate(late *Checksum, parts int) (b [4 + maxChecksum]byte, err error) {
+	if late == nil {
+		return b, nil
+	}
+	if err := late.check(); err != nil {
+		return b, err
+	}
+	if late.Scope == Composite && late.Parts != parts {
+		return b, fmt.Errorf("%w: checksum of %d parts for %d", ErrRange, late.Parts, parts)
+	}
+	b[0], b[1] = byte(late.Algorithm), byte(late.Scope)
+	binary.BigEndian.PutUint16(b[2:], uint16(len(late.Value)))
+	copy(b[4:], late.Value)
+	return b, nil
+}
+
+// decodeLate reads what encodeLate wrote. It returns nil for none.
+func decodeLate(b []byte, parts int) (*Checksum, error) {
+	n := int(binary.BigEndian.Uint16(b[2:]))
+	if n > maxChecksum || !allZero(b[4+n:]) {
+		return nil, fmt.Errorf("%w: checksum in the trailer", ErrCorrupt)
+	}
+	if allZero(b) {
+		return nil, nil
+	}
+	c := &Checksum{Algorithm: Algorithm(b[0]), Scope: Scope(b[1]), Value: append([]byte(nil), b[4:4+n]...)}
+	if c.Scope == Composite {
+		c.Parts = parts
+	}
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("%w: trailer: %s", ErrCorrupt, err.Error())
+	}
+	return c, nil
+}
+
+func allZero(b []byte) bool {
+	for _, v := range b {
+		if v != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // encodeTrailer is H || entries.
-func encodeTrailer(parts []Part, length int64, crc uint64, known bool) []byte {
+func encodeTrailer(parts []Part, length int64, crc uint64, known bool, late [4 + maxChecksum]byte) []byte {
 	b := make([]byte, tableHeadSize, tableHeadSize+entrySize*len(parts))
 	b[0] = trailerVersion
 	binary.BigEndian.PutUint32(b[4:], uint32(len(parts)))
@@ -140,6 +193,7 @@ func encodeTrailer(parts []Part, length int64, crc uint64, known bool) []byte {
 		b[1] = flagCRC
 		binary.BigEndian.PutUint64(b[16:], crc)
 	}
+	copy(b[32:], late[:])
 	for _, p := range parts {
 		b = binary.BigEndian.AppendUint64(b, uint64(p.Number)<<48|uint64(p.Length))
 		b = append(b, p.Salt[:]...)
@@ -152,6 +206,7 @@ type trailer struct {
 	length int64
 	crc    uint64
 	known  bool
+	late   *Checksum
 	parts  []Part
 }
 
@@ -167,9 +222,12 @@ func decodeTrailer(b []byte) (t trailer, err error) {
 	t.length = int64(binary.BigEndian.Uint64(b[8:]))
 	t.crc = binary.BigEndian.Uint64(b[16:])
 	t.known = b[1] == flagCRC
-	reserved := binary.BigEndian.Uint64(b[24:]) | uint64(binary.BigEndian.Uint16(b[2:])) | uint64(b[1]&^flagCRC)
+	reserved := binary.BigEndian.Uint64(b[24:]) | uint64(binary.BigEndian.Uint32(b[100:])) | uint64(binary.BigEndian.Uint16(b[2:])) | uint64(b[1]&^flagCRC)
 	if reserved != 0 || (!t.known && t.crc != 0) || n > MaxParts || len(b) != tableHeadSize+entrySize*int(n) {
 		return t, fmt.Errorf("%w: trailer of %d parts in %d bytes", ErrCorrupt, n, len(b))
+	}
+	if t.late, err = decodeLate(b[32:100], int(n)); err != nil {
+		return t, err
 	}
 	for b = b[tableHeadSize:]; len(b) > 0; b = b[entrySize:] {
 		v := binary.BigEndian.Uint64(b)
