@@ -90,12 +90,13 @@ func (a *attachment) retire() {
 	}
 }
 
-// known returns a key found earlier. gone tells that its handle died since.
-func (a *attachment) known(key Key) (k *knownKey, gone bool) {
+// known returns a key found earlier in this login, or nil when its handle has died
+// since. seen tells that it was found at all.
+func (a *attachment) known(key Key) (k *knownKey, seen bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	k, found := a.keys[key]
-	return k, found && k == nil
+	k, seen = a.keys[key]
+	return k, seen
 }
 
 func (a *attachment) remember(key Key, k *knownKey) {

@@ -60,8 +60,13 @@ type Selector struct {
 // IsZero tells whether nothing was selected.
 func (s Selector) IsZero() bool { return s == Selector{} }
 
-// String is the pkcs11: URI of the token.
-func (s Selector) String() string { return URI{Token: s}.String() }
+// String is the label where that is all that was selected, and else the token's URI.
+func (s Selector) String() string {
+	if s == (Selector{Label: s.Label}) {
+		return s.Label
+	}
+	return URI{Token: s}.String()
+}
 
 func (s Selector) matches(slot uint, info tokenInfo) bool {
 	return (s.Label == "" || s.Label == info.label) &&

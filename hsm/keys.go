@@ -49,18 +49,10 @@ func (w *worker) key(key Key) (*knownKey, error) {
 	}
 	w.test.Lock() // the others wait for one self-test instead of making their own
 	defer w.test.Unlock()
-	k, gone := w.known(key)
-	if k != nil {
+	if k, _ := w.known(key); k != nil {
 		return k, nil
 	}
-	k, err := w.admit(key)
-	if gone && errors.Is(err, ErrNotFound) {
-		// It was there a moment ago. Either it was deleted or its token was taken
-		// away, and only a module that starts anew knows which.
-		w.lib.lose(w.generation)
-		return nil, deviceFault(fmt.Errorf("%w: key %q has vanished: %w", ErrUnavailable, key.Label, err))
-	}
-	return k, err
+	return w.admit(key)
 }
 
 // admit finds a key, reads its attributes, tests it and remembers it.
@@ -70,10 +62,31 @@ func (w *worker) admit(key Key) (*knownKey, error) {
 		return nil, err
 	}
 	handle, err := w.lookUp(key)
+	if errors.Is(err, ErrNotFound) {
+		return nil, w.missing(key, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return w.approve(key, p, handle)
+}
+
+// missing tells a key that is not there from a token that is not: SoftHSM without
+// its folder goes on answering, with no objects. Another key shows it, or else only
+// a module that starts anew.
+func (w *worker) missing(key Key, notFound error) error {
+	_, seen := w.known(key)
+	if seen {
+		w.remember(key, nil)
+	}
+	other := w.anyKey()
+	if other != nil {
+		seen = other.sing(w) != nil
+	}
+	if seen {
+		return deviceFault(fmt.Errorf("%w: keys have vanished", ErrUnavailable))
+	}
+	return notFound
 }
 
 func (w *worker) approve(key Key, p profile, handle objectHandle) (*knownKey, error) {
@@ -172,6 +185,8 @@ func mustHave() []flag {
 
 // create makes a key, and takes it back when it is not as it must be.
 func (w *worker) create(key Key) (*knownKey, error) {
+	w.test.Lock() // one at a time, so that of two callers here one succeeds
+	defer w.test.Unlock()
 	switch _, err := w.lookUp(key); {
 	case err == nil || errors.Is(err, ErrAmbiguous):
 		return nil, ErrExists

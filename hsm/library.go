@@ -35,7 +35,8 @@ type Library struct {
 var errStale = errors.New("handles of an earlier login")
 
 // Load maps the module at path, a file or a name that the dynamic linker finds,
-// and initialises it. The caller closes the Library after its tokens.
+// and initialises it. The caller closes the Library after its tokens. Errors:
+// ErrModule, ErrInUse, ErrUnavailable.
 func Load(path string) (*Library, error) {
 	if err := readable(path); err != nil {
 		return nil, fmt.Errorf("hsm: loading module %q: %w: %w", path, ErrModule, err)
@@ -53,11 +54,16 @@ func start(path string, c cryptoki) (*Library, error) {
 	switch {
 	case err == nil:
 		return &Library{path: path, c: c, generation: 1}, nil
+	case curable(err):
+		return nil, fmt.Errorf("hsm: initialising module %q%s: %w: %s: %w", path, settings(), ErrUnavailable, noStore, err)
 	case hasCode(err, ckrCryptokiInitialized):
 		return nil, fmt.Errorf("hsm: initialising module %q: %w: share one Library among its tokens: %w", path, ErrInUse, err)
 	}
 	return nil, fmt.Errorf("hsm: initialising module %q%s: %w: %w", path, settings(), ErrModule, err)
 }
+
+// noStore is what a module means that starts with a general or a device error.
+const noStore = "the folder or the device of its tokens is not there, or not readable"
 
 // readable finds the plain reasons for which a module does not load, because the
 // dynamic linker's words for them are worse.
@@ -140,8 +146,8 @@ func (l *Library) ready(patience time.Duration) (uint64, error) {
 	}
 	finalized := l.c.finalize() // tells nothing by itself: C_Initialize is the judge
 	if err := l.c.initialize(); err != nil {
-		return 0, fmt.Errorf("%w: initialising module %q anew%s: %w",
-			ErrUnavailable, l.path, settings(), errors.Join(err, finalized))
+		return 0, fmt.Errorf("%w: initialising module %q anew%s: %s: %w",
+			ErrUnavailable, l.path, settings(), noStore, errors.Join(err, finalized))
 	}
 	return l.renewed(), nil
 }

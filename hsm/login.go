@@ -13,7 +13,7 @@ import (
 func (t *Token) attach() (*attachment, error) {
 	generation, err := t.lib.ready(t.cfg.Deadline)
 	if err != nil {
-		return nil, err
+		return nil, unreachable(t.cfg.Token, err)
 	}
 	if err := t.lib.enter(generation); err != nil {
 		return nil, err
@@ -25,6 +25,14 @@ func (t *Token) attach() (*attachment, error) {
 		t.lib.lose(generation)
 	}
 	return a, err
+}
+
+// unreachable says of a module that does not start which token is missed by that.
+func unreachable(token Selector, err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: %q is not there: %w", ErrNoToken, token, err)
+	}
+	return err
 }
 
 func (t *Token) logIn(generation uint64) (*attachment, error) {
@@ -127,7 +135,7 @@ func findToken(lib *Library, want Selector) (uint, tokenInfo, error) {
 	case 1:
 		return slot, info, nil
 	case 0:
-		return 0, tokenInfo{}, fmt.Errorf("%w: %w: %q is not there; module %q%s has %s",
+		return 0, tokenInfo{}, fmt.Errorf("%w: %w: %q is not there; module %q%s has %s; check the label and the module's configuration",
 			ErrUnavailable, ErrNoToken, want, lib.path, settings(), enumerate(there))
 	}
 	return 0, tokenInfo{}, fmt.Errorf("%w: %q: give one of the serial numbers %s", ErrAmbiguous, want, strings.Join(serials, ", "))

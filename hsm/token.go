@@ -50,7 +50,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if lib == nil {
 		var err error
 		if lib, err = Load(cfg.Module); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("hsm: opening token %q: %w", cfg.Token, unreachable(cfg.Token, err))
 		}
 	}
 	cfg = cfg.withDefaults()
