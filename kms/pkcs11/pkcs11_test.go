@@ -1,0 +1,200 @@
+package pkcs11_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"chatelaine/hsm"
+	"chatelaine/hsm/hsmtest"
+	"chatelaine/kms"
+	"chatelaine/kms/kmstest"
+	"chatelaine/kms/pkcs11"
+)
+
+func open(t testing.TB, cfg pkcs11.Config) *pkcs11.Provider {
+	t.Helper()
+	p, err := pkcs11.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func TestConformance(t *testing.T) {
+	kmstest.Run(t, func(t *testing.T) kms.Provider {
+		return open(t, pkcs11.Config{HSM: hsmtest.Token(t)})
+	})
+}
+
+func TestConformanceOnOneSession(t *testing.T) {
+	kmstest.Run(t, func(t *testing.T) kms.Provider {
+		cfg := hsmtest.Token(t)
+		cfg.MaxSessions = 1
+		return open(t, pkcs11.Config{HSM: cfg, Prefix: "house-a/"})
+	})
+}
+
+var (
+	ref     = kms.KeyRef{Name: "main", Version: 1}
+	binding = kms.Binding{Purpose: "bucket-key", Space: "s", ID: "i"}
+)
+
+func TestPrefixKeepsInstallationsApart(t *testing.T) {
+	cfg := hsmtest.Token(t)
+	lib, err := hsm.Load(cfg.Module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lib.Close() })
+	cfg.Library = lib
+	a, err := pkcs11.New(t.Context(), pkcs11.Config{HSM: cfg, Prefix: "a/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := a.Create(t.Context(), ref)
+	if err != nil || !strings.Contains(info.URI, "object=a%2Fmain.v1") || info.Mechanism != "aes-gcm" {
+		t.Errorf("got %+v, %v, want an object of label a/main.v1", info, err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, pkcs11.Config{HSM: cfg, Prefix: "b/"})
+	if _, err := b.Inspect(t.Context(), ref); !errors.Is(err, kms.ErrNotFound) {
+		t.Errorf("the other's key: got %v, want ErrNotFound", err)
+	}
+}
+
+func TestWrappedFormIsAsDocumented(t *testing.T) {
+	p := open(t, pkcs11.Config{HSM: hsmtest.Token(t)})
+	if _, err := p.Create(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := p.Wrap(t.Context(), ref, binding, make([]byte, 32))
+	if err != nil || len(wrapped) != 1+12+32+32+16 || wrapped[0] != 1 {
+		t.Errorf("got %d bytes beginning with %d, %v", len(wrapped), wrapped[0], err)
+	}
+}
+
+func TestUnwrapsAfterARestart(t *testing.T) {
+	cfg := pkcs11.Config{HSM: hsmtest.Token(t)}
+	before, err := pkcs11.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := before.Create(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := before.Wrap(t.Context(), ref, binding, []byte("secret"))
+	if err := errors.Join(err, before.Close()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := open(t, cfg).Unwrap(t.Context(), ref, binding, wrapped)
+	if err != nil || string(got) != "secret" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestErrorsOfTheHSMAreTheContracts(t *testing.T) {
+	good := hsmtest.Token(t)
+	for name, tt := range map[string]struct {
+		change func(*hsm.Config)
+		want   error
+		cause  error
+	}{
+		"wrong PIN": {func(c *hsm.Config) { c.PIN = hsm.NewPIN("99999999") }, kms.ErrPIN, hsm.ErrPIN},
+		"no token":  {func(c *hsm.Config) { c.Token.Label = "other" }, kms.ErrUnavailable, hsm.ErrNoToken},
+		"no module": {func(c *hsm.Config) { c.Module = "/nowhere/p11.so" }, kms.ErrInvalid, hsm.ErrModule},
+		"no PIN":    {func(c *hsm.Config) { c.PIN = hsm.PIN{} }, kms.ErrInvalid, hsm.ErrInvalid},
+	} {
+		cfg := good
+		tt.change(&cfg)
+		if _, err := pkcs11.New(t.Context(), pkcs11.Config{HSM: cfg}); !errors.Is(err, tt.want) || !errors.Is(err, tt.cause) {
+			t.Errorf("%s: got %v, want %v caused by %v", name, err, tt.want, tt.cause)
+		}
+	}
+}
+
+func TestTokenThatIsTakenAwayIsUnavailable(t *testing.T) {
+	folder := hsmtest.New(t)
+	cfg := folder.Token("one")
+	cfg.Retry = time.Nanosecond
+	p := open(t, pkcs11.Config{HSM: cfg})
+	if _, err := p.Create(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := p.Wrap(t.Context(), ref, binding, []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := filepath.Join(t.TempDir(), "away")
+	if err := os.Rename(folder.Dir, away); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := p.Unwrap(t.Context(), ref, binding, wrapped); !errors.Is(err, kms.ErrUnavailable) || errors.Is(err, kms.ErrCorrupt) {
+			t.Errorf("got %v, want ErrUnavailable", err)
+		}
+	}
+	if err := os.Rename(away, folder.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := p.Unwrap(t.Context(), ref, binding, wrapped); err != nil || !bytes.Equal(got, []byte("secret")) {
+		t.Errorf("when it was back: got %q, %v", got, err)
+	}
+}
+
+func TestDuplicateLabelIsAmbiguous(t *testing.T) {
+	cfg := hsmtest.Token(t)
+	p, err := pkcs11.New(t.Context(), pkcs11.Config{HSM: cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Create(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	importKey(t, cfg, "main.v1")
+	again := open(t, pkcs11.Config{HSM: cfg})
+	if _, err := again.Inspect(t.Context(), ref); !errors.Is(err, kms.ErrAmbiguous) {
+		t.Errorf("inspecting: got %v, want ErrAmbiguous", err)
+	}
+	if _, err := again.Wrap(t.Context(), ref, binding, []byte("secret")); !errors.Is(err, kms.ErrAmbiguous) {
+		t.Errorf("wrapping: got %v, want ErrAmbiguous", err)
+	}
+	if _, err := again.Create(t.Context(), ref); !errors.Is(err, kms.ErrExists) {
+		t.Errorf("creating: got %v, want ErrExists", err)
+	}
+}
+
+func TestImportedKeyIsUnsafe(t *testing.T) {
+	cfg := hsmtest.Token(t)
+	importKey(t, cfg, "main.v1")
+	p := open(t, pkcs11.Config{HSM: cfg})
+	if _, err := p.Inspect(t.Context(), ref); !errors.Is(err, kms.ErrUnsafe) {
+		t.Errorf("inspecting: got %v, want ErrUnsafe", err)
+	}
+	if _, err := p.Wrap(t.Context(), ref, binding, []byte("secret")); !errors.Is(err, kms.ErrUnsafe) {
+		t.Errorf("wrapping: got %v, want ErrUnsafe", err)
+	}
+}
+
+func TestExpiredContextEndsNew(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := pkcs11.New(ctx, pkcs11.Config{HSM: hsmtest.Token(t)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
