@@ -1,0 +1,189 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"chatelaine/kms"
+	"chatelaine/kms/service/kmsv1"
+	"chatelaine/kms/service/kmsv1/kmsv1connect"
+)
+
+// gatewayAPI is the GatewayService.
+type gatewayAPI struct {
+	manager *kms.Manager
+	leases  *leases
+	keyTTL  time.Duration
+}
+
+var _ kmsv1connect.GatewayServiceHandler = (*gatewayAPI)(nil)
+
+// Renew asks the registry first: a KMS that cannot see a block gives no lease.
+func (g *gatewayAPI) Renew(ctx context.Context, r *kmsv1.RenewRequest) (*kmsv1.RenewResponse, error) {
+	if n := len(r.GetGatewayId()); n < 1 || n > 128 {
+		return nil, fmt.Errorf("service: renewing a lease: %w: gateway id of %d bytes", kms.ErrInvalid, n)
+	}
+	epoch, err := g.manager.Revocations(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("service: renewing a lease: %w", err)
+	}
+	id, err := g.leases.renew(peerOf(ctx).name, r.GetLeaseId())
+	if err != nil {
+		return nil, fmt.Errorf("service: renewing a lease: %w", err)
+	}
+	return &kmsv1.RenewResponse{LeaseId: id, Ttl: durationpb.New(g.leases.ttl), RevocationEpoch: epoch}, nil
+}
+
+// Current implements GatewayService.
+func (g *gatewayAPI) Current(ctx context.Context, r *kmsv1.CurrentRequest) (*kmsv1.BucketKeyResponse, error) {
+	if err := g.leased(ctx, r.GetLeaseId()); err != nil {
+		return nil, err
+	}
+	key, err := g.manager.CurrentKey(ctx, r.GetSpace())
+	return g.bucketKey(key, err)
+}
+
+// BucketKey implements GatewayService.
+func (g *gatewayAPI) BucketKey(ctx context.Context, r *kmsv1.BucketKeyRequest) (*kmsv1.BucketKeyResponse, error) {
+	if err := g.leased(ctx, r.GetLeaseId()); err != nil {
+		return nil, err
+	}
+	id, err := keyID(r.GetKeyId())
+	if err != nil {
+		return nil, err
+	}
+	key, err := g.manager.BucketKey(ctx, r.GetSpace(), id)
+	return g.bucketKey(key, err)
+}
+
+// SigningKey implements GatewayService.
+func (g *gatewayAPI) SigningKey(ctx context.Context, r *kmsv1.SigningKeyRequest) (*kmsv1.SigningKeyResponse, error) {
+	if err := g.leased(ctx, r.GetLeaseId()); err != nil {
+		return nil, err
+	}
+	key, err := g.manager.SigningKey(ctx, r.GetAccessKeyId(), r.GetDate(), r.GetRegion(), r.GetService())
+	if err != nil {
+		return nil, err
+	}
+	return &kmsv1.SigningKeyResponse{Key: reveal(key.Key), Principal: key.Principal, Ttl: g.ttl(key.Unwrapped)}, nil
+}
+
+// ConfirmMirror implements GatewayService.
+func (g *gatewayAPI) ConfirmMirror(ctx context.Context, r *kmsv1.ConfirmMirrorRequest) (*kmsv1.ConfirmMirrorResponse, error) {
+	id, err := keyID(r.GetKeyId())
+	if err != nil {
+		return nil, err
+	}
+	return &kmsv1.ConfirmMirrorResponse{}, g.manager.ConfirmMirror(ctx, r.GetSpace(), id)
+}
+
+// UnconfirmMirrors implements GatewayService.
+func (g *gatewayAPI) UnconfirmMirrors(ctx context.Context, r *kmsv1.UnconfirmMirrorsRequest) (*kmsv1.UnconfirmMirrorsResponse, error) {
+	return &kmsv1.UnconfirmMirrorsResponse{}, g.manager.UnconfirmMirrors(ctx, r.GetSpace())
+}
+
+// Bucket implements GatewayService.
+func (g *gatewayAPI) Bucket(ctx context.Context, r *kmsv1.BucketRequest) (*kmsv1.BucketResponse, error) {
+	b, err := g.manager.Bucket(ctx, r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &kmsv1.BucketResponse{Bucket: bucketMessage(b)}, nil
+}
+
+// ListBuckets implements GatewayService.
+func (g *gatewayAPI) ListBuckets(ctx context.Context, r *kmsv1.ListBucketsRequest) (*kmsv1.ListBucketsResponse, error) {
+	if r.GetOwner() == "" {
+		return nil, fmt.Errorf("service: listing buckets: %w: no owner", kms.ErrInvalid)
+	}
+	buckets, err := g.manager.Buckets(ctx, r.GetOwner())
+	if err != nil {
+		return nil, err
+	}
+	out := &kmsv1.ListBucketsResponse{}
+	for _, b := range buckets {
+		out.Buckets = append(out.Buckets, bucketMessage(b))
+	}
+	return out, nil
+}
+
+// RegisterBucket implements GatewayService.
+func (g *gatewayAPI) RegisterBucket(ctx context.Context, r *kmsv1.RegisterBucketRequest) (*kmsv1.RegisterBucketResponse, error) {
+	b, err := g.manager.RegisterBucket(ctx, kms.NewBucket{
+		Name: r.GetName(), Store: r.GetStore(), StoreName: r.GetStoreName(), Owner: r.GetOwner(), KEK: r.GetKek(),
+		Profile: kms.Profile(r.GetProfile()), ETag: kms.ETagMode(r.GetEtag()),
+	})
+	switch {
+	case err == nil:
+		return registered(kmsv1.RegisterBucketResponse_OUTCOME_CREATED, bucketMessage(b)), nil
+	case errors.Is(err, kms.ErrExists) && b.Owner == r.GetOwner():
+		return registered(kmsv1.RegisterBucketResponse_OUTCOME_OWNED, bucketMessage(b)), nil
+	case errors.Is(err, kms.ErrExists):
+		return registered(kmsv1.RegisterBucketResponse_OUTCOME_TAKEN, nil), nil
+	default:
+		return nil, err
+	}
+}
+
+func registered(outcome kmsv1.RegisterBucketResponse_Outcome, b *kmsv1.Bucket) *kmsv1.RegisterBucketResponse {
+	return &kmsv1.RegisterBucketResponse{Outcome: outcome, Bucket: b}
+}
+
+// ActivateBucket implements GatewayService.
+func (g *gatewayAPI) ActivateBucket(ctx context.Context, r *kmsv1.ActivateBucketRequest) (*kmsv1.ActivateBucketResponse, error) {
+	return &kmsv1.ActivateBucketResponse{}, g.manager.ActivateBucket(ctx, r.GetName())
+}
+
+// RemoveBucket implements GatewayService.
+func (g *gatewayAPI) RemoveBucket(ctx context.Context, r *kmsv1.RemoveBucketRequest) (*kmsv1.RemoveBucketResponse, error) {
+	return &kmsv1.RemoveBucketResponse{}, g.manager.RemoveBucket(ctx, r.GetName())
+}
+
+func (g *gatewayAPI) leased(ctx context.Context, id string) error {
+	if err := g.leases.check(peerOf(ctx).name, id); err != nil {
+		return fmt.Errorf("service: checking the lease: %w", err)
+	}
+	return nil
+}
+
+func (g *gatewayAPI) bucketKey(key kms.OpenKey, err error) (*kmsv1.BucketKeyResponse, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &kmsv1.BucketKeyResponse{
+		KeyId: key.ID[:], Key: reveal(key.Key), Record: key.Record, Mirrored: key.Mirrored,
+		Ttl: g.ttl(key.Unwrapped), NoCache: key.Strict,
+	}, nil
+}
+
+// ttl is what is left of a key's life since it was unwrapped.
+func (g *gatewayAPI) ttl(unwrapped time.Time) *durationpb.Duration {
+	return durationpb.New(max(0, g.keyTTL-time.Since(unwrapped)))
+}
+
+// reveal copies a secret into an answer: the one place where it leaves its type.
+func reveal(s kms.Secret) []byte {
+	var out []byte
+	s.Use(func(b []byte) { out = append(out, b...) })
+	return out
+}
+
+func keyID(b []byte) (kms.KeyID, error) {
+	if len(b) != len(kms.KeyID{}) {
+		return kms.KeyID{}, fmt.Errorf("service: %w: key id of %d bytes", kms.ErrInvalid, len(b))
+	}
+	return kms.KeyID(b), nil
+}
+
+func bucketMessage(b kms.Bucket) *kmsv1.Bucket {
+	return &kmsv1.Bucket{
+		Name: b.Name, Space: b.Space, Store: b.Store, StoreName: b.StoreName, Kek: b.KEK,
+		Profile: string(b.Profile), Etag: string(b.ETag), Owner: b.Owner, State: string(b.State),
+		Created: timestamppb.New(b.Created),
+	}
+}

@@ -1,0 +1,69 @@
+package service
+
+import (
+	"path"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics is the collector of the KMS: calls, leases, and calls to providers. It
+// is a kms.Observer; give the same one to kms.Config and Config.
+type Metrics struct {
+	rpcs, providerCalls     *prometheus.CounterVec
+	rpcSeconds, callSeconds *prometheus.HistogramVec
+	leases                  prometheus.Gauge
+}
+
+// NewMetrics makes a collector. The caller registers it.
+func NewMetrics() *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "chatelaine_kms_" + name, Help: help}, labels)
+	}
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "chatelaine_kms_" + name, Help: help, Buckets: prometheus.ExponentialBuckets(0.0005, 3, 10),
+		}, labels)
+	}
+	return &Metrics{
+		rpcs:          counter("rpcs_total", "Calls by operation and outcome.", "op", "code"),
+		rpcSeconds:    histogram("rpc_seconds", "Duration of calls.", "op"),
+		providerCalls: counter("provider_calls_total", "Calls to key providers by outcome.", "provider", "op", "code"),
+		callSeconds:   histogram("provider_call_seconds", "Duration of calls to key providers.", "provider", "op"),
+		leases: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chatelaine_kms_leases", Help: "Leases that gateways hold.",
+		}),
+	}
+}
+
+// ProviderCall implements kms.Observer.
+func (m *Metrics) ProviderCall(provider, op string, took time.Duration, err error) {
+	m.providerCalls.WithLabelValues(provider, op, word(err)).Inc()
+	m.callSeconds.WithLabelValues(provider, op).Observe(took.Seconds())
+}
+
+func (m *Metrics) rpc(op string, err error, took time.Duration) {
+	m.rpcs.WithLabelValues(op, word(err)).Inc()
+	m.rpcSeconds.WithLabelValues(op).Observe(took.Seconds())
+}
+
+// opOf is the last part of a procedure: "BucketKey".
+func opOf(procedure string) string { return path.Base(procedure) }
+
+func (m *Metrics) parts() []prometheus.Collector {
+	return []prometheus.Collector{m.rpcs, m.rpcSeconds, m.providerCalls, m.callSeconds, m.leases}
+}
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.parts() {
+		c.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.parts() {
+		c.Collect(ch)
+	}
+}

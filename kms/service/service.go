@@ -1,0 +1,134 @@
+// Package service is the RPC of the key plane: what gateways and administrators
+// may ask of a kms.Manager, under which lease, over which connection. It also has
+// the client's end (Dial).
+//
+// It refuses to know how keys are made and kept, and what a gateway does with them.
+package service
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"go.uber.org/zap"
+
+	"chatelaine/kms"
+	"chatelaine/kms/service/kmsv1/kmsv1connect"
+)
+
+// Config is what a Service is made of.
+type Config struct {
+	// Manager is required. The caller keeps it until the Service serves no more.
+	Manager *kms.Manager
+	// Access says who may call over mutual TLS. The zero value lets nobody. On a
+	// Unix socket, whoever may open the socket may call everything.
+	Access Access
+	// LeaseTTL is how long a gateway may use keys without hearing from the KMS.
+	// 0 means 15 s. It bounds how late a block is effective.
+	LeaseTTL time.Duration
+	// KeyTTL is how long a key may be used after it was unwrapped. 0 means 300 s.
+	KeyTTL time.Duration
+	// CallTimeout bounds each call. 0 means 30 s.
+	CallTimeout time.Duration
+	// MaxLeases bounds the live leases of this process. 0 means 4096.
+	MaxLeases int
+	// Metrics may be nil; then the Service has its own.
+	Metrics *Metrics
+	Version string // of the program, for Status
+	Logger  *zap.Logger
+}
+
+// Service answers RPCs. It is an http.Handler and may be used concurrently.
+type Service struct {
+	manager *kms.Manager
+	access  Access
+	mux     *http.ServeMux
+	metrics *Metrics
+	refuse  *connect.ErrorWriter
+	log     *zap.Logger
+}
+
+// maxRequest is the longest request body in bytes: names and ids, nothing else.
+const maxRequest = 64 << 10
+
+// New makes a Service.
+func New(c Config) (*Service, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("service: checking the configuration: %w", err)
+	}
+	s := &Service{
+		manager: c.Manager, access: c.Access, mux: http.NewServeMux(),
+		metrics: c.Metrics, refuse: connect.NewErrorWriter(), log: c.Logger.Named("service"),
+	}
+	options := []connect.HandlerOption{
+		connect.WithInterceptors(&intercept{timeout: c.CallTimeout, metrics: c.Metrics, log: s.log}),
+		connect.WithReadMaxBytes(maxRequest),
+		connect.WithCompressMinBytes(maxRequest),
+		connect.WithRecover(s.recovered),
+	}
+	gateway := &gatewayAPI{manager: c.Manager, leases: newLeases(c.LeaseTTL, c.MaxLeases, c.Metrics), keyTTL: c.KeyTTL}
+	admin := &adminAPI{manager: c.Manager, leases: gateway.leases, version: c.Version}
+	s.mux.Handle(kmsv1connect.NewGatewayServiceHandler(gateway, options...))
+	s.mux.Handle(kmsv1connect.NewAdminServiceHandler(admin, options...))
+	return s, nil
+}
+
+func (c Config) withDefaults() Config {
+	c.LeaseTTL = cmp.Or(c.LeaseTTL, 15*time.Second)
+	c.KeyTTL = cmp.Or(c.KeyTTL, 300*time.Second)
+	c.CallTimeout = cmp.Or(c.CallTimeout, 30*time.Second)
+	c.MaxLeases = cmp.Or(c.MaxLeases, 4096)
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics()
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	var errs []error
+	if c.Manager == nil {
+		errs = append(errs, fmt.Errorf("%w: no manager", kms.ErrInvalid))
+	}
+	if c.LeaseTTL < time.Second {
+		errs = append(errs, fmt.Errorf("%w: lease of %v is under a second", kms.ErrInvalid, c.LeaseTTL))
+	}
+	if c.KeyTTL < c.LeaseTTL {
+		errs = append(errs, fmt.Errorf("%w: keys live for %v, less than a lease of %v", kms.ErrInvalid, c.KeyTTL, c.LeaseTTL))
+	}
+	if c.CallTimeout < 0 || c.MaxLeases < 0 {
+		errs = append(errs, fmt.Errorf("%w: a limit is negative", kms.ErrInvalid))
+	}
+	return errors.Join(errs...)
+}
+
+// ServeHTTP finds out who calls, and lets nobody do what they may not.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	caller := s.access.identify(r)
+	if !caller.may(r.URL.Path) {
+		s.metrics.rpc("refused", kms.ErrDenied, 0)
+		s.log.Warn("call refused", zap.String("path", r.URL.Path), zap.String("peer", caller.name))
+		err := fmt.Errorf("service: %w: %s", kms.ErrDenied, caller)
+		_ = s.refuse.Write(w, r, toConnect(err)) // the caller may be gone
+		return
+	}
+	s.mux.ServeHTTP(w, r.WithContext(withPeer(r.Context(), caller)))
+}
+
+// Ready returns nil when the registry and all providers serve.
+func (s *Service) Ready(ctx context.Context) error { return s.manager.Check(ctx) }
+
+// Metrics is the Prometheus collector of the service.
+func (s *Service) Metrics() *Metrics { return s.metrics }
+
+func (s *Service) recovered(_ context.Context, spec connect.Spec, _ http.Header, value any) error {
+	s.log.Error("call panicked", zap.String("op", spec.Procedure), zap.Any("panic", value), zap.Stack("stack"))
+	return connect.NewError(connect.CodeInternal, errors.New("service: internal error"))
+}
