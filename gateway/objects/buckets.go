@@ -93,10 +93,10 @@ func (s *Service) makeBucket(ctx context.Context, b keys.Bucket, store backends.
 			return nil
 		}
 	}
-	if errors.Is(err, backends.ErrBucketExists) {
-		err = fmt.Errorf("%w: %w", keys.ErrBucketExists, err)
+	if !errors.Is(err, backends.ErrBucketExists) { // it may have been made all the same: the next attempt finds out
+		return fmt.Errorf("objects: making bucket %q: %w", b.Name, err)
 	}
-	err = fmt.Errorf("objects: making bucket %q: %w", b.Name, err)
+	err = fmt.Errorf("objects: making bucket %q: %w: %w", b.Name, keys.ErrBucketExists, err)
 	return errors.Join(err, s.keys.RemoveBucket(context.WithoutCancel(ctx), b.Name))
 }
 

@@ -44,10 +44,7 @@ func (s *Service) complete(ctx context.Context, u *upload, r CompleteRequest) (P
 	if err != nil {
 		return PutResult{}, err
 	}
-	if err := c.storeTail(ctx, tail); err != nil {
-		return PutResult{}, err
-	}
-	written, err := u.mp.Complete(ctx, u.backendID(), c.stored, writeConditions(r.IfMatch, r.IfNoneMatch))
+	written, err := c.finish(ctx, tail)
 	if errors.Is(err, backends.ErrUploadNotFound) {
 		written, err = s.completed(ctx, u, err)
 	}
@@ -79,7 +76,7 @@ type completion struct {
 	*upload
 	r      CompleteRequest
 	parts  []sealed.Part
-	stored []backends.Part // what the backend puts together
+	pieces []backends.Part // what the backend puts together
 }
 
 // openParts verifies the client's list of parts.
@@ -117,7 +114,7 @@ func (c *completion) openPart(ctx context.Context, p CompletePart, known *partSi
 		return err
 	}
 	c.parts = append(c.parts, part)
-	c.stored = append(c.stored, backends.Part{Number: p.Number, ETag: etag, Size: sealed.MessageSize(part.Length)})
+	c.pieces = append(c.pieces, backends.Part{Number: p.Number, ETag: etag, Size: sealed.MessageSize(part.Length)})
 	return nil
 }
 
@@ -138,13 +135,21 @@ func (c *completion) checkSizes() error {
 	return nil
 }
 
+// finish has the backend put the object together.
+func (c *completion) finish(ctx context.Context, tail *sealed.Tail) (backends.Written, error) {
+	if err := c.storeTail(ctx, tail); err != nil {
+		return backends.Written{}, err
+	}
+	return c.mp.Complete(ctx, c.backendID(), c.pieces, writeConditions(c.r.IfMatch, c.r.IfNoneMatch))
+}
+
 // storeTail stores what follows the parts: as a part of its own, or together with
 // a last part that was staged.
 func (c *completion) storeTail(ctx context.Context, tail *sealed.Tail) error {
-	last := c.stored[len(c.stored)-1]
+	last := c.pieces[len(c.pieces)-1]
 	if !staged(c.parts[len(c.parts)-1].Length) {
 		part, err := c.mp.PutPart(ctx, c.backendID(), last.Number+1, backends.Body{Reader: tail.Reader(), Size: tail.Size()})
-		c.stored = append(c.stored, part)
+		c.pieces = append(c.pieces, part)
 		return err
 	}
 	id := idOf(c.Bucket, c.stagedName(last.Number), "")
@@ -161,7 +166,7 @@ func (c *completion) storeTail(ctx context.Context, tail *sealed.Tail) error {
 	}
 	body := backends.Body{Reader: io.MultiReader(object.Body, tail.Reader()), Size: object.Size + tail.Size()}
 	part, err := c.mp.PutPart(ctx, c.backendID(), last.Number, body)
-	c.stored[len(c.stored)-1] = part
+	c.pieces[len(c.pieces)-1] = part
 	return err
 }
 
