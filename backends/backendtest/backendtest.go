@@ -1,0 +1,240 @@
+// Package backendtest is the contract of package backends as a suite of tests, and
+// a Store that fails on command.
+//
+// It refuses to know of any driver: what a cloud is known to do otherwise is said
+// in Options by the driver's own tests.
+package backendtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"sync"
+	"testing"
+
+	"chatelaine/backends"
+)
+
+// Options say what a store is known to do otherwise than the contract. The zero
+// value is the whole contract.
+type Options struct {
+	// Refuses says that the store cannot hold a key (MinIO: "//", "..", segments
+	// above 255 bytes). It must then refuse to put it, with ErrInvalidName.
+	Refuses func(key string) bool
+	// Merges says that, in the presence of a key "a", the store cannot hold "a/b".
+	Merges bool
+	// NoConditionalDelete: If-Match on Delete is answered with ErrUnsupported.
+	NoConditionalDelete bool
+	// UploadsByKeyOnly: ListUploads finds an upload only where Prefix is its whole
+	// key, and has no pages (MinIO).
+	UploadsByKeyOnly bool
+	// LooseAfter: a common prefix is listed where some of its keys are above After,
+	// though it is not.
+	LooseAfter bool
+}
+
+// Run tests the store that open returns against the whole contract. Open is called
+// once, and the suite closes the store. Subtests use buckets of random names and
+// run at the same time.
+func Run(t *testing.T, open func(t *testing.T) backends.Store) {
+	Options{}.Run(t, open)
+}
+
+// Run is Run but for the known deviations.
+func (o Options) Run(t *testing.T, open func(t *testing.T) backends.Store) {
+	store := open(t)
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Errorf("closing the store: %v", err)
+		}
+	})
+	groups := map[string]map[string]func(*fixture){
+		"Buckets":     bucketTests(),
+		"Objects":     objectTests(),
+		"Bodies":      bodyTests(),
+		"Ranges":      rangeTests(),
+		"Conditions":  conditionTests(),
+		"Keys":        keyTests(),
+		"Listing":     listingTests(),
+		"Contexts":    contextTests(),
+		"Concurrency": concurrencyTests(),
+	}
+	parts, ok := backends.As[backends.Multiparter](store)
+	if ok {
+		groups["Multipart"] = multipartTests()
+	}
+	t.Run("Suite", func(t *testing.T) { // so that Close waits for the parallel ones
+		for group, tests := range groups {
+			for name, test := range tests {
+				t.Run(group+"/"+name, func(t *testing.T) {
+					t.Parallel()
+					test(newFixture(t, store, parts, o))
+				})
+			}
+		}
+	})
+}
+
+// fixture is a store with a bucket that is the test's own.
+type fixture struct {
+	*testing.T
+	store  backends.Store
+	parts  backends.Multiparter // nil where the store has none
+	bucket string
+	opts   Options
+}
+
+func newFixture(t *testing.T, s backends.Store, parts backends.Multiparter, o Options) *fixture {
+	f := &fixture{T: t, store: s, parts: parts, bucket: bucketName(), opts: o}
+	f.ok(s.CreateBucket(t.Context(), f.bucket))
+	t.Cleanup(func() {
+		if !t.Failed() {
+			f.empty()
+			f.is(s.DeleteBucket(context.Background(), f.bucket), nil, backends.ErrBucketNotFound)
+		}
+	})
+	return f
+}
+
+func bucketName() string {
+	b := make([]byte, 10)
+	rand.Read(b) //nolint:errcheck // crypto/rand.Read never fails
+	return "backendtest-" + hex.EncodeToString(b)
+}
+
+// empty deletes all objects. It runs after the test's context has ended.
+func (f *fixture) empty() {
+	ctx := context.Background()
+	for {
+		page, err := f.store.List(ctx, f.bucket, nil)
+		if errors.Is(err, backends.ErrBucketNotFound) {
+			return
+		}
+		f.ok(err)
+		f.each(len(page.Entries), func(i int) error {
+			_, err := f.store.Delete(ctx, backends.ObjectID{Bucket: f.bucket, Key: page.Entries[i].Key}, nil)
+			return err
+		})
+		if !page.Truncated {
+			return
+		}
+	}
+}
+
+func (f *fixture) id(key string) backends.ObjectID {
+	return backends.ObjectID{Bucket: f.bucket, Key: key}
+}
+
+func (f *fixture) ok(err error) {
+	f.Helper()
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
+// is wants err to be one of the errors; nil is one, too.
+func (f *fixture) is(err error, want ...error) {
+	f.Helper()
+	for _, w := range want {
+		if w == nil && err == nil || w != nil && errors.Is(err, w) {
+			return
+		}
+	}
+	f.Fatalf("got error %v, want one of %v", err, want)
+}
+
+// each runs do(0) … do(n-1) at the same time, 32 at most.
+func (f *fixture) each(n int, do func(i int) error) {
+	f.Helper()
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 32)
+	errs := make([]error, n)
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			errs[i] = do(i)
+			<-slots
+		})
+	}
+	wg.Wait()
+	f.ok(errors.Join(errs...))
+}
+
+func (f *fixture) put(key string, data []byte) backends.Written {
+	f.Helper()
+	w, err := f.putIf(key, data, backends.Conditions{})
+	f.ok(err)
+	return w
+}
+
+func (f *fixture) putIf(key string, data []byte, c backends.Conditions) (backends.Written, error) {
+	return f.store.Put(f.Context(), f.id(key), bodyOf(data), &backends.PutOptions{Conditions: c})
+}
+
+func bodyOf(data []byte) backends.Body {
+	return backends.Body{Reader: bytes.NewReader(data), Size: int64(len(data))}
+}
+
+// read gets an object and checks what Get says of it against what it yields.
+func (f *fixture) read(key string, opts *backends.GetOptions) (*backends.Object, []byte) {
+	f.Helper()
+	o, data, err := f.tryRead(key, opts)
+	f.ok(err)
+	return o, data
+}
+
+func (f *fixture) tryRead(key string, opts *backends.GetOptions) (*backends.Object, []byte, error) {
+	o, err := f.store.Get(f.Context(), f.id(key), opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := io.ReadAll(o.Body)
+	err = errors.Join(err, o.Body.Close())
+	if err == nil && int64(len(data)) != o.Range.Length {
+		err = fmt.Errorf("the body of %q has %d bytes, Range says %d", key, len(data), o.Range.Length)
+	}
+	if o.Key != key {
+		err = errors.Join(err, fmt.Errorf("Get says that the key is %q, not %q", o.Key, key))
+	}
+	return o, data, err
+}
+
+// holds wants the object to have these bytes.
+func (f *fixture) holds(key string, want []byte) {
+	f.Helper()
+	o, got := f.read(key, nil)
+	if !bytes.Equal(got, want) {
+		f.Fatalf("%q holds %d bytes (%.32q…), want %d (%.32q…)", key, len(got), got, len(want), want)
+	}
+	if o.Size != int64(len(want)) || o.Range.Offset != 0 {
+		f.Fatalf("%q: Size %d and Offset %d, want %d and 0", key, o.Size, o.Range.Offset, len(want))
+	}
+}
+
+// lacks wants the object not to be there, by any way of looking.
+func (f *fixture) lacks(key string) {
+	f.Helper()
+	_, err := f.store.Get(f.Context(), f.id(key), nil)
+	f.is(err, backends.ErrNotFound)
+	_, err = f.store.Head(f.Context(), f.id(key), nil)
+	f.is(err, backends.ErrNotFound)
+	page, err := f.store.List(f.Context(), f.bucket, &backends.ListOptions{Prefix: key})
+	f.ok(err)
+	for _, e := range page.Entries {
+		if e.Key == key {
+			f.Fatalf("%q is listed and cannot be read", key)
+		}
+	}
+}
+
+// random returns n bytes that are the same for the same seed.
+func random(n int, seed byte) []byte {
+	b := make([]byte, n)
+	mathrand.NewChaCha8([32]byte{seed}).Read(b) //nolint:errcheck // it never fails
+	return b
+}
