@@ -17,6 +17,9 @@ func (c *Config) check(p *settings.Problems) {
 	p.Required("kek", c.KEK)
 	between("lease", c.Lease, 3*time.Second, 5*time.Minute, p)
 	between("ttl", c.TTL, 10*time.Second, time.Hour, p)
+	if c.TTL < c.Lease {
+		p.Add("ttl", "is %v, less than the lease of %v", c.TTL, c.Lease)
+	}
 	if c.Epoch < time.Minute {
 		p.Add("epoch", "is %v, want at least 1m", c.Epoch)
 	}

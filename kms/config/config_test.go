@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,22 @@ func TestDefaultsStandWhereTheFileIsSilent(t *testing.T) {
 	}
 }
 
+func TestWhatIsEncodedLoadsTheSame(t *testing.T) {
+	want, err := Load("../../deploy/examples/kms.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Provider.PKCS11.PINFile = "/a folder: with 'quotes' # and more/\"pin\"" // names are people's
+	text, err := settings.Encode(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(t, string(text))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v, from\n%s", got, err, want, text)
+	}
+}
+
 func TestEachMistakeIsFound(t *testing.T) {
 	const tls = "tls: {cert_file: a, key_file: b, ca_file: c}\n"
 	tests := map[string]struct{ text, want string }{
@@ -76,6 +93,7 @@ func TestEachMistakeIsFound(t *testing.T) {
 		"long lease":            {"lease: 1h", "lease: is 1h"},
 		"short TTL":             {"ttl: 1s", "ttl: is 1s"},
 		"long TTL":              {"ttl: 24h", "ttl: is 24h"},
+		"TTL below the lease":   {"ttl: 10s", "ttl: is 10s, less than the lease"},
 		"short epoch":           {"epoch: 1s", "epoch: is 1s"},
 		"admin without port":    {"admin_listen: localhost", "admin_listen: is"},
 		"log level":             {"log: {level: loud}", "log.level: is"},

@@ -168,7 +168,10 @@ func (d decoder) items(path string, from any, to reflect.Value) {
 		d.problems.Add(path, "is %s, want a list", kind(from))
 		return
 	}
-	to.Set(reflect.MakeSlice(to.Type(), len(list), len(list)))
+	to.SetZero()
+	if len(list) > 0 { // an empty list is no list
+		to.Set(reflect.MakeSlice(to.Type(), len(list), len(list)))
+	}
 	for i, v := range list {
 		d.value(fmt.Sprintf("%s[%d]", path, i), v, to.Index(i))
 	}
@@ -246,4 +249,14 @@ func Load(name string, dst any, problems *Problems) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// Encode writes a struct as the document that Decode reads: for the configuration of
+// a process that this one starts.
+func Encode(src any) ([]byte, error) {
+	text, err := yaml.Marshal(src)
+	if err != nil {
+		return nil, fmt.Errorf("settings: writing YAML: %w", err)
+	}
+	return text, nil
 }
