@@ -1,0 +1,151 @@
+package s3api
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"chatelaine/gateway/sigv4"
+)
+
+// progress counts what is read of a request's body, and cuts a client that makes
+// none: each Read may take as long as the stall limit. At the end of the body the
+// limit is lifted, so that a slow backend is not taken for a slow client.
+type progress struct {
+	src   io.Reader
+	rc    *http.ResponseController
+	stall time.Duration
+	n     int64
+}
+
+func newProgress(w http.ResponseWriter, src io.Reader, stall time.Duration) *progress {
+	return &progress{src: src, rc: http.NewResponseController(w), stall: stall}
+}
+
+// Read implements io.Reader. A connection that has no deadlines goes without.
+func (p *progress) Read(b []byte) (int, error) {
+	_ = p.rc.SetReadDeadline(time.Now().Add(p.stall))
+	n, err := p.src.Read(b)
+	p.n += int64(n)
+	if errors.Is(err, io.EOF) {
+		_ = p.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// response counts what is written, remembers the status, and moves the write
+// deadline along.
+type response struct {
+	http.ResponseWriter
+	rc     *http.ResponseController
+	stall  time.Duration
+	status int
+	n      int64
+	alarm  bool // a person must look at this
+}
+
+func newResponse(w http.ResponseWriter, stall time.Duration) *response {
+	r := &response{ResponseWriter: w, rc: http.NewResponseController(w), stall: stall}
+	r.extend()
+	return r
+}
+
+func (r *response) extend() { _ = r.rc.SetWriteDeadline(time.Now().Add(r.stall)) }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *response) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.extend()
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (r *response) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	r.extend()
+	n, err := r.ResponseWriter.Write(b)
+	r.n += int64(n)
+	return n, err
+}
+
+// upload is a request's body as a service reads it: decoded, counted, and checked
+// in the Read that returns its last byte.
+type upload struct {
+	*verified
+	size int64
+}
+
+// openUpload makes the body of PutObject and UploadPart.
+func (c *call) openUpload() (*upload, error) {
+	if c.signed.Size < 0 {
+		return nil, missingContentLength()
+	}
+	if c.signed.Size > maxUpload {
+		return nil, entityTooLarge(c.signed.Size)
+	}
+	v, err := c.openVerified()
+	if err != nil {
+		return nil, err
+	}
+	return &upload{verified: v, size: c.signed.Size}, nil
+}
+
+// openVerified puts the checksums that the request states on its body.
+func (c *call) openVerified() (*verified, error) {
+	stated, err := parseChecksums(c.header, c.signed.Trailers)
+	if err != nil {
+		return nil, err
+	}
+	body, err := c.openBody()
+	if err != nil {
+		return nil, err
+	}
+	return newVerified(body, stated), nil
+}
+
+// openPlain is the body without the checksum headers: those of Complete are of the
+// object. A trailer and Content-MD5 are of the body still.
+func (c *call) openPlain() (*verified, error) {
+	h := http.Header{}
+	if sum := c.header.Values("Content-Md5"); len(sum) > 0 {
+		h["Content-Md5"] = sum
+	}
+	stated, err := parseChecksums(h, c.signed.Trailers)
+	if err != nil {
+		return nil, err
+	}
+	body, err := c.openBody()
+	if err != nil {
+		return nil, err
+	}
+	return newVerified(body, stated), nil
+}
+
+func (c *call) openBody() (*sigv4.Body, error) {
+	if c.signed.Payload == sigv4.PayloadUnsigned && chunkedEncoding(c.header) {
+		return nil, invalidArgument("aws-chunked encoding is not supported when x-amz-content-sha256 UNSIGNED-PAYLOAD is supplied.",
+			"Content-Encoding", c.header.Get("Content-Encoding"))
+	}
+	if c.signed.Payload.Chunked() && c.signed.Size < 0 {
+		return nil, missingContentLength()
+	}
+	return c.signed.Open(c.body), nil
+}
+
+// chunkedEncoding says whether Content-Encoding names aws-chunked.
+func chunkedEncoding(h http.Header) bool {
+	for _, v := range h.Values("Content-Encoding") {
+		for _, coding := range strings.Split(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(coding), "aws-chunked") {
+				return true
+			}
+		}
+	}
+	return false
+}

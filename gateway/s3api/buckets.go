@@ -1,0 +1,216 @@
+package s3api
+
+import (
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"chatelaine/gateway/keys"
+)
+
+// maxBuckets is the longest page of ListBuckets.
+const maxBuckets = 10000
+
+type listBucketsResult struct {
+	XMLName           xml.Name        `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListAllMyBucketsResult"`
+	Buckets           []bucketElement `xml:"Buckets>Bucket"`
+	Owner             owner
+	ContinuationToken string `xml:",omitempty"`
+	Prefix            string `xml:",omitempty"`
+}
+
+type bucketElement struct {
+	Name         string
+	CreationDate string
+	BucketRegion string `xml:",omitempty"`
+}
+
+// listBuckets answers with the principal's own buckets, by name.
+func (c *call) listBuckets() error {
+	limit, err := c.maxBuckets()
+	if err != nil {
+		return err
+	}
+	after, err := decodeToken(c.query.Get("continuation-token"))
+	if err != nil {
+		return err
+	}
+	all, err := c.Service.Buckets(c.ctx, c.principal)
+	if err != nil {
+		return err
+	}
+	result := listBucketsResult{Owner: owner{c.principal, c.principal}, Prefix: c.query.Get("prefix")}
+	page, more := c.pageOf(all, after, limit)
+	if more {
+		result.ContinuationToken = encodeToken(page[len(page)-1].Name)
+	}
+	for _, b := range page {
+		e := bucketElement{Name: b.Name, CreationDate: iso(b.Created)}
+		if len(c.query) > 0 {
+			e.BucketRegion = c.Region
+		}
+		result.Buckets = append(result.Buckets, e)
+	}
+	return c.writeXML(http.StatusOK, result)
+}
+
+func (c *call) maxBuckets() (int, error) {
+	text := c.query.Get("max-buckets")
+	if text == "" {
+		return maxBuckets, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > maxBuckets {
+		return 0, invalidArgument("Argument max-buckets must be an integer between 1 and 10000.", "max-buckets", text)
+	}
+	return n, nil
+}
+
+// pageOf selects the buckets of one page. All of them are in the gateway's region.
+func (c *call) pageOf(all []keys.Bucket, after string, limit int) (page []keys.Bucket, more bool) {
+	if region := c.query.Get("bucket-region"); region != "" && region != c.Region {
+		return nil, false
+	}
+	slices.SortFunc(all, func(a, b keys.Bucket) int { return strings.Compare(a.Name, b.Name) })
+	for _, b := range all {
+		if b.Name <= after || !strings.HasPrefix(b.Name, c.query.Get("prefix")) {
+			continue
+		}
+		if len(page) == limit {
+			return page, true
+		}
+		page = append(page, b)
+	}
+	return page, false
+}
+
+// Tokens are opaque to clients: what they mean is the service's.
+func encodeToken(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+func decodeToken(s string) (string, error) {
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return "", invalidArgument("The continuation token provided is incorrect", "continuation-token", s)
+	}
+	return string(b), nil
+}
+
+type createBucketConfiguration struct {
+	XMLName            xml.Name
+	LocationConstraint string
+	Others             []anyElement `xml:",any"`
+}
+
+type anyElement struct{ XMLName xml.Name }
+
+// createBucket: us-east-1 counts as no constraint, for clients that cannot leave
+// it out.
+func (c *call) createBucket() error {
+	if !validBucketName(c.bucketName) {
+		return invalidBucketName(c.bucketName)
+	}
+	if err := c.checkBucketHeaders(); err != nil {
+		return err
+	}
+	if err := c.checkLocation(); err != nil {
+		return err
+	}
+	err := c.Service.CreateBucket(c.ctx, c.principal, c.bucketName)
+	if err := c.alreadyMine(err); err != nil {
+		return err
+	}
+	c.w.Header().Set("Location", "/"+c.bucketName)
+	c.w.Header().Set("Content-Length", "0")
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// checkBucketHeaders takes what a bucket of the gateway is anyway.
+func (c *call) checkBucketHeaders() error {
+	switch lock := c.header.Get("X-Amz-Bucket-Object-Lock-Enabled"); strings.ToLower(lock) {
+	case "", "false":
+	default:
+		return notImplemented("x-amz-bucket-object-lock-enabled")
+	}
+	switch v := c.header.Get("X-Amz-Object-Ownership"); v {
+	case "", "BucketOwnerEnforced":
+		return nil
+	case "BucketOwnerPreferred", "ObjectWriter":
+		return notImplemented("x-amz-object-ownership")
+	default:
+		return invalidArgument("Invalid x-amz-object-ownership header: "+v, "x-amz-object-ownership", "")
+	}
+}
+
+func (c *call) checkLocation() error {
+	if c.r.ContentLength == 0 {
+		return nil
+	}
+	v, err := c.openVerified()
+	if err != nil {
+		return err
+	}
+	text, err := readAll(v)
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	var conf createBucketConfiguration
+	if err := decodeXML(text, "CreateBucketConfiguration", &conf); err != nil {
+		return err
+	}
+	if len(conf.Others) > 0 { // Location, Bucket and Tags are not of general purpose buckets, or not ours yet
+		return notImplemented("").with(field{"Element", conf.Others[0].XMLName.Local})
+	}
+	switch conf.LocationConstraint {
+	case "", defaultRegion, c.Region:
+		return nil
+	}
+	return bad("InvalidLocationConstraint", "The specified location-constraint is not valid",
+		field{"LocationConstraint", conf.LocationConstraint})
+}
+
+// defaultRegion is the one that S3 names by saying nothing.
+const defaultRegion = "us-east-1"
+
+// alreadyMine: in us-east-1 S3 answers that a bucket of one's own was created.
+func (c *call) alreadyMine(err error) error {
+	if c.Region == defaultRegion && errors.Is(err, keys.ErrBucketOwned) {
+		return nil
+	}
+	return err
+}
+
+func (c *call) headBucket() error {
+	if err := c.Service.HeadBucket(c.ctx, c.bucket); err != nil {
+		return err
+	}
+	c.w.Header().Set("X-Amz-Bucket-Region", c.Region)
+	c.w.Header().Set("X-Amz-Access-Point-Alias", "false")
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (c *call) deleteBucket() error {
+	if err := c.Service.DeleteBucket(c.ctx, c.bucket); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+type locationResult struct {
+	XMLName  xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ LocationConstraint"`
+	Location string   `xml:",chardata"`
+}
+
+func (c *call) getBucketLocation() error {
+	region := c.Region
+	if region == defaultRegion {
+		region = ""
+	}
+	return c.writeXML(http.StatusOK, locationResult{Location: region})
+}

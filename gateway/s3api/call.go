@@ -1,0 +1,168 @@
+package s3api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"chatelaine/gateway/access"
+	"chatelaine/gateway/keys"
+	"chatelaine/gateway/sigv4"
+)
+
+// call is one request under way. It is for one goroutine.
+type call struct {
+	*Handler
+	ctx context.Context //nolint:containedctx // lives as long as one request
+	r   *http.Request
+	w   *response
+	id  string
+
+	target // what the request is about
+	header http.Header
+	query  url.Values
+	route  route
+
+	signed    *sigv4.Signed
+	principal string
+	bucket    keys.Bucket
+	body      *progress
+
+	start time.Time
+	code  string // S3's error code, or "OK"
+	cause error  // what the client is not told
+}
+
+func (h *Handler) newCall(w http.ResponseWriter, r *http.Request) *call {
+	c := &call{Handler: h, ctx: r.Context(), r: r, id: strings.ToUpper(randomID(8)), start: h.Now(), code: "OK"}
+	c.w = newResponse(w, h.Stall)
+	c.body = newProgress(w, r.Body, h.Stall)
+	head := w.Header()
+	head.Set("Server", "Chatelaine")
+	head.Set("X-Amz-Request-Id", c.id)
+	head.Set("X-Amz-Id-2", h.hostID)
+	return c
+}
+
+// serve goes through the steps that every operation shares.
+func (c *call) serve() error {
+	var err error
+	if c.target, err = parseTarget(c.r, c.Domain); err != nil {
+		return err
+	}
+	if c.header, c.query, err = split(c.r); err != nil {
+		return err
+	}
+	if c.route, err = c.match(); err != nil {
+		return err
+	}
+	if err := c.authenticate(); err != nil {
+		return err
+	}
+	if err := c.checkHeaders(); err != nil {
+		return err
+	}
+	if err := c.findBucket(); err != nil {
+		return err
+	}
+	if c.route.action != "" {
+		if err := c.authorize(c.route.action, c.key); err != nil {
+			return err
+		}
+	}
+	return c.route.run(c)
+}
+
+func (c *call) authenticate() error {
+	signed, err := c.verifier.Verify(c.ctx, c.r)
+	if err != nil {
+		return err
+	}
+	key, ok := signed.Key.(keys.SigningKey)
+	if !ok {
+		return fmt.Errorf("s3api: a signing key of another kind: %T", signed.Key)
+	}
+	c.signed, c.principal = signed, key.Principal
+	return nil
+}
+
+// findBucket looks the bucket up, where the operation needs one that is there.
+func (c *call) findBucket() error {
+	if c.level == levelService || c.route.name == "CreateBucket" {
+		return nil
+	}
+	if !validBucketName(c.bucketName) {
+		return invalidBucketName(c.bucketName)
+	}
+	var err error
+	if c.bucket, err = c.Service.Bucket(c.ctx, c.bucketName); err != nil {
+		return err
+	}
+	if owner := c.header.Get("X-Amz-Expected-Bucket-Owner"); owner != "" && owner != c.bucket.Owner {
+		return accessDenied()
+	}
+	return nil
+}
+
+// authorize has one action decided and recorded.
+func (c *call) authorize(action, key string) error {
+	source, _ := netip.ParseAddrPort(c.r.RemoteAddr)
+	return c.Authorizer.Authorize(c.ctx, access.Request{
+		Principal: c.principal, AccessKey: c.signed.Scope.AccessKey, Action: action,
+		Bucket: c.bucketName, Owner: c.bucket.Owner, Key: key,
+		Source: source.Addr().Unmap(), TLS: c.r.TLS != nil, RequestID: c.id,
+	})
+}
+
+// finish logs and counts, also when a handler cuts the connection.
+func (c *call) finish() {
+	took := c.Now().Sub(c.start)
+	status := c.w.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	op := c.route.name
+	if op == "" {
+		op = "Unknown"
+	}
+	c.metrics.observe(op, c.code, took, c.body.n, c.w.n)
+	fields := []zap.Field{
+		zap.String("op", op), zap.String("bucket", c.bucketName), zap.String("key", c.key),
+		zap.Int("status", status), zap.String("code", c.code),
+		zap.Int64("bytes_in", c.body.n), zap.Int64("bytes_out", c.w.n), zap.Duration("duration", took),
+		zap.String("request_id", c.id), zap.String("principal", c.principal), zap.String("bucket_key", c.bucket.KEK),
+	}
+	if c.cause != nil {
+		fields = append(fields, zap.Error(c.cause))
+	}
+	c.logLine(fields)
+}
+
+// logLine: a client that went away is no news; what the table marks a person must
+// look at.
+func (c *call) logLine(fields []zap.Field) {
+	switch {
+	case errors.Is(c.ctx.Err(), context.Canceled):
+		c.log.Debug("client went away", fields...)
+	case c.w.alarm:
+		c.log.Error("request failed", fields...)
+	default:
+		c.log.Info("request", fields...)
+	}
+}
+
+// randomID returns n random bytes in hexadecimal.
+func randomID(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}

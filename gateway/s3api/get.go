@@ -1,0 +1,169 @@
+package s3api
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"chatelaine/gateway/objects"
+)
+
+// getObject streams an object. The status is written with the first verified
+// bytes: until then anything that goes wrong is a proper error.
+func (c *call) getObject() error {
+	request, err := c.getRequest()
+	if err != nil {
+		return err
+	}
+	reader, err := c.Service.Get(c.ctx, request)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := reader.Close(); err != nil {
+			c.log.Debug("closing an object", zap.String("request_id", c.id), zap.Error(err))
+		}
+	}()
+	out := &lateHeader{c: c, stat: reader.Stat, span: reader.Span}
+	if _, err := reader.WriteTo(out); err != nil {
+		return fmt.Errorf("s3api: sending %q: %w", c.key, err)
+	}
+	out.begin()
+	return nil
+}
+
+// lateHeader writes the header before the first byte of the body.
+type lateHeader struct {
+	c     *call
+	stat  objects.Stat
+	span  objects.Span
+	begun bool
+}
+
+func (l *lateHeader) begin() {
+	if !l.begun {
+		l.begun = true
+		l.c.answerObject(l.stat, l.span)
+	}
+}
+
+// Write implements io.Writer.
+func (l *lateHeader) Write(p []byte) (int, error) {
+	l.begin()
+	return l.c.w.Write(p)
+}
+
+func (c *call) headObject() error {
+	request, err := c.getRequest()
+	if err != nil {
+		return err
+	}
+	stat, span, err := c.Service.Head(c.ctx, request)
+	if err != nil {
+		return err
+	}
+	c.answerObject(stat, span)
+	return nil
+}
+
+// getRequest reads what GET and HEAD have in common.
+func (c *call) getRequest() (objects.GetRequest, error) {
+	if c.query.Has("versionId") && c.query.Get("versionId") == "" {
+		return objects.GetRequest{}, invalidArgument("Version id cannot be the empty string", "versionId", "")
+	}
+	part, err := c.partToRead()
+	if err != nil {
+		return objects.GetRequest{}, err
+	}
+	request := objects.GetRequest{
+		Bucket: c.bucket, Key: c.key, Version: c.query.Get("versionId"),
+		Range: parseRange(c.header.Get("Range")), Part: part, Conditions: readConditions(c.header),
+	}
+	if part > 0 && c.header.Get("Range") != "" {
+		return request, invalidRequest("Cannot specify both Range header and partNumber query parameter")
+	}
+	request.Checksums = c.wantsChecksums() && request.Range == nil && part == 0
+	return request, nil
+}
+
+func (c *call) partToRead() (int, error) {
+	text := c.query.Get("partNumber")
+	if !c.query.Has("partNumber") {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > 10000 {
+		return 0, invalidPartNumber(text)
+	}
+	return n, nil
+}
+
+func (c *call) wantsChecksums() bool {
+	return strings.EqualFold(c.header.Get("X-Amz-Checksum-Mode"), "ENABLED")
+}
+
+// answerObject writes status and headers of GET and HEAD.
+func (c *call) answerObject(stat objects.Stat, span objects.Span) {
+	h := c.w.Header()
+	setAttributes(h, stat.Attributes)
+	lastModified(h, stat.Modified)
+	h.Set("Etag", quoted(stat.ETag))
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("Content-Length", strconv.FormatInt(span.Length, 10))
+	setEncryption(h, stat.KEK)
+	if stat.Version != "" {
+		h.Set("X-Amz-Version-Id", stat.Version)
+	}
+	if class := classOf(stat.Class); class != "STANDARD" {
+		h.Set("X-Amz-Storage-Class", class)
+	}
+	if c.query.Has("partNumber") && stat.Parts > 0 {
+		h.Set("X-Amz-Mp-Parts-Count", strconv.Itoa(stat.Parts))
+	}
+	if c.wantsChecksums() && !span.Partial {
+		for _, sum := range stat.Checksums {
+			setChecksum(h, sum)
+		}
+	}
+	c.override(h)
+	c.w.WriteHeader(c.rangeStatus(h, stat.Size, span))
+}
+
+// rangeStatus is 206 with Content-Range for a part of the object; an empty one
+// cannot be written as a range.
+func (c *call) rangeStatus(h http.Header, size int64, span objects.Span) int {
+	if !span.Partial || span.Length == 0 {
+		return http.StatusOK
+	}
+	h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", span.Offset, span.Offset+span.Length-1, size))
+	return http.StatusPartialContent
+}
+
+func setAttributes(h http.Header, a objects.Attributes) {
+	for _, f := range []field{
+		{"Content-Type", a.ContentType}, {"Content-Encoding", a.ContentEncoding},
+		{"Content-Disposition", a.ContentDisposition}, {"Content-Language", a.ContentLanguage},
+		{"Cache-Control", a.CacheControl}, {"Expires", a.Expires},
+	} {
+		if f.value != "" {
+			h.Set(f.name, f.value)
+		}
+	}
+	for name, value := range a.Metadata {
+		h.Set(metaPrefix+name, value)
+	}
+}
+
+// override replaces headers by what the request asks for in response-*.
+func (c *call) override(h http.Header) {
+	for _, name := range []string{
+		"Content-Type", "Content-Language", "Expires", "Cache-Control", "Content-Disposition", "Content-Encoding",
+	} {
+		if value := c.query.Get("response-" + strings.ToLower(name)); value != "" {
+			h.Set(name, value)
+		}
+	}
+}

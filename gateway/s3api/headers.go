@@ -1,0 +1,188 @@
+package s3api
+
+import (
+	"net/http"
+	"slices"
+	"sort"
+	"strings"
+
+	"chatelaine/gateway/objects"
+	"chatelaine/gateway/sealed"
+)
+
+const (
+	metaPrefix = "X-Amz-Meta-"
+	// maxMetadata is S3's limit on names and values together, in bytes.
+	maxMetadata = 2048
+)
+
+// checkHeaders refuses every x-amz-* header that the operation does not know, and
+// every repeated one: what is not understood must not be taken as done.
+func (c *call) checkHeaders() error {
+	names := make([]string, 0, len(c.header))
+	for name := range c.header {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		if !strings.HasPrefix(name, "X-Amz-") || strings.HasPrefix(name, metaPrefix) {
+			continue
+		}
+		low := strings.ToLower(name)
+		if !commonHeader(low) && !slices.Contains(c.route.headers, low) && !c.checksumHeader(low) {
+			return notImplemented(low)
+		}
+		if len(c.header[name]) > 1 && low != "x-amz-optional-object-attributes" {
+			return invalidRequest("The header '" + low + "' must not be repeated.")
+		}
+	}
+	if c.header.Get("X-Amz-Mfa") != "" {
+		return notImplemented("x-amz-mfa")
+	}
+	return c.checkWriteHeaders()
+}
+
+// commonHeader is true for headers that say nothing about the operation, or that
+// are looked at for all of them.
+func commonHeader(low string) bool {
+	switch low {
+	case "x-amz-date", "x-amz-content-sha256", "x-amz-user-agent", "x-amz-expected-bucket-owner",
+		"x-amz-request-payer", "x-amz-decoded-content-length", "x-amz-trailer", "x-amz-te":
+		return true
+	}
+	return false
+}
+
+// checksumHeader: operations that take a body judge these themselves.
+func (c *call) checksumHeader(low string) bool {
+	return strings.HasPrefix(low, "x-amz-checksum-") && slices.Contains(c.route.headers, "x-amz-sdk-checksum-algorithm") &&
+		low != "x-amz-checksum-algorithm" && low != "x-amz-checksum-type" && low != "x-amz-checksum-mode"
+}
+
+// checkWriteHeaders judges the values of what a write may ask for.
+func (c *call) checkWriteHeaders() error {
+	if err := c.checkACL(); err != nil {
+		return err
+	}
+	if err := checkStorageClass(c.header.Get("X-Amz-Storage-Class")); err != nil {
+		return err
+	}
+	return c.checkEncryption()
+}
+
+// checkACL takes what changes nothing where the bucket's owner owns all objects.
+func (c *call) checkACL() error {
+	for name := range c.header {
+		if strings.HasPrefix(name, "X-Amz-Grant-") {
+			return aclNotSupported()
+		}
+	}
+	switch acl := c.header.Get("X-Amz-Acl"); acl {
+	case "", "private":
+		return nil
+	case "bucket-owner-full-control":
+		if c.level == levelObject {
+			return nil
+		}
+		return aclNotSupported()
+	case "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "log-delivery-write":
+		return aclNotSupported()
+	default:
+		return invalidArgument("", "x-amz-acl", acl)
+	}
+}
+
+func checkStorageClass(class string) error {
+	switch class {
+	case "", "STANDARD":
+		return nil
+	case "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE",
+		"OUTPOSTS", "GLACIER_IR", "SNOW", "EXPRESS_ONEZONE", "FSX_OPENZFS", "FSX_ONTAP":
+		return notImplemented("x-amz-storage-class")
+	}
+	return invalidStorageClass(class)
+}
+
+// checkEncryption accepts both kinds that S3 has: everything is sealed anyway. A
+// certain key is accepted where it is the bucket's.
+func (c *call) checkEncryption() error {
+	switch kind := c.header.Get("X-Amz-Server-Side-Encryption"); kind {
+	case "", "AES256", "aws:kms":
+		return nil
+	case "aws:kms:dsse":
+		return notImplemented("x-amz-server-side-encryption")
+	default:
+		return invalidArgument("The encryption method specified is not supported", "x-amz-server-side-encryption", kind)
+	}
+}
+
+// checkKEK runs once the bucket is known.
+func (c *call) checkKEK() error {
+	id := c.header.Get("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id")
+	if id != "" && id != c.bucket.KEK {
+		return notImplemented("x-amz-server-side-encryption-aws-kms-key-id")
+	}
+	return nil
+}
+
+// attributes reads what a client says of an object beside its bytes.
+func (c *call) attributes() (objects.Attributes, error) {
+	if err := c.checkKEK(); err != nil {
+		return objects.Attributes{}, err
+	}
+	if c.header.Get("X-Amz-Website-Redirect-Location") != "" {
+		return objects.Attributes{}, notImplemented("x-amz-website-redirect-location")
+	}
+	meta, err := metadata(c.header)
+	if err != nil {
+		return objects.Attributes{}, err
+	}
+	a := objects.Attributes{
+		ContentType:        c.header.Get("Content-Type"),
+		ContentEncoding:    contentEncoding(c.header.Values("Content-Encoding")),
+		ContentDisposition: c.header.Get("Content-Disposition"),
+		ContentLanguage:    c.header.Get("Content-Language"),
+		CacheControl:       c.header.Get("Cache-Control"),
+		Expires:            c.header.Get("Expires"),
+		Metadata:           meta,
+	}
+	if a.ContentType == "" {
+		a.ContentType = "binary/octet-stream"
+	}
+	return a, nil
+}
+
+// metadata reads user metadata. Values are taken byte by byte as they came.
+func metadata(h http.Header) (map[string]string, error) {
+	meta := make(map[string]string)
+	size := 0
+	for name, values := range h {
+		rest, ok := strings.CutPrefix(name, metaPrefix)
+		if !ok {
+			continue
+		}
+		low := strings.ToLower(rest)
+		if low == sealed.MetadataName {
+			return nil, invalidArgument("The metadata name is reserved for the gateway", strings.ToLower(name), "")
+		}
+		meta[low] = strings.Join(values, ",")
+		size += len(low) + len(meta[low])
+	}
+	if size > maxMetadata {
+		return nil, metadataTooLarge(size)
+	}
+	return meta, nil
+}
+
+// contentEncoding drops aws-chunked, which is of the request and not of the object.
+func contentEncoding(values []string) string {
+	var kept []string
+	for _, v := range values {
+		for _, coding := range strings.Split(v, ",") {
+			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "aws-chunked") {
+				kept = append(kept, coding)
+			}
+		}
+	}
+	return strings.Join(kept, ",")
+}

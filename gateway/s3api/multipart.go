@@ -1,0 +1,267 @@
+package s3api
+
+import (
+	"encoding/xml"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"chatelaine/gateway/objects"
+)
+
+// maxParts is how many parts S3 lets a Complete name.
+const maxParts = 10000
+
+func (c *call) uploadRef() objects.UploadRef {
+	return objects.UploadRef{Bucket: c.bucket, Key: c.key, ID: c.query.Get("uploadId")}
+}
+
+type createUploadResult struct {
+	XMLName  xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ InitiateMultipartUploadResult"`
+	Bucket   string
+	Key      string
+	UploadID string `xml:"UploadId"`
+}
+
+func (c *call) createUpload() error {
+	attributes, err := c.attributes()
+	if err != nil {
+		return err
+	}
+	algorithm, composite, err := c.uploadChecksum()
+	if err != nil {
+		return err
+	}
+	ref, err := c.Service.CreateUpload(c.ctx, objects.CreateUploadRequest{
+		Bucket: c.bucket, Key: c.key, Attributes: attributes, Algorithm: algorithm, Composite: composite,
+	})
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	setEncryption(h, c.bucket.KEK)
+	if c.header.Get("X-Amz-Checksum-Algorithm") != "" {
+		h.Set("X-Amz-Checksum-Algorithm", string(algorithm))
+		h.Set("X-Amz-Checksum-Type", checksumType(composite))
+	}
+	return c.writeXML(http.StatusOK, createUploadResult{Bucket: c.bucketName, Key: c.key, UploadID: ref.ID})
+}
+
+// uploadChecksum reads the algorithm and type of an upload. A client that asks for
+// none gets CRC64NVME of the whole, as on S3.
+func (c *call) uploadChecksum() (a objects.Algorithm, composite bool, err error) {
+	name, kind := c.header.Get("X-Amz-Checksum-Algorithm"), c.header.Get("X-Amz-Checksum-Type")
+	if name == "" {
+		if kind != "" {
+			return "", false, invalidRequest("The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")
+		}
+		return objects.CRC64NVME, false, nil
+	}
+	if refusedAlgorithm(name) {
+		return "", false, notImplemented("x-amz-checksum-algorithm")
+	}
+	if a = algorithmOf(name); a == "" {
+		return "", false, invalidRequest("Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, MD5, SHA1, SHA256, SHA512, XXHASH128, XXHASH3, XXHASH64]")
+	}
+	switch strings.ToUpper(kind) {
+	case "":
+		return a, a != objects.CRC64NVME, nil
+	case "COMPOSITE":
+		if a == objects.CRC64NVME {
+			return "", false, typeMismatch("COMPOSITE", a)
+		}
+		return a, true, nil
+	case "FULL_OBJECT":
+		if !a.Combines() {
+			return "", false, typeMismatch("FULL_OBJECT", a)
+		}
+		return a, false, nil
+	}
+	return "", false, invalidRequest("Value for x-amz-checksum-type header is invalid.")
+}
+
+func typeMismatch(kind string, a objects.Algorithm) *fault {
+	return invalidRequest("The " + kind + " checksum type cannot be used with the " + strings.ToLower(string(a)) + " checksum algorithm.")
+}
+
+func (c *call) uploadPart() error {
+	if c.header.Get("X-Amz-Copy-Source") != "" {
+		return notImplemented("x-amz-copy-source")
+	}
+	text := c.query.Get("partNumber")
+	number, err := strconv.Atoi(text)
+	if err != nil || number < 1 || number > maxParts {
+		return invalidPartNumber(text)
+	}
+	body, err := c.openUpload()
+	if err != nil {
+		return err
+	}
+	request := objects.PutPartRequest{UploadRef: c.uploadRef(), Number: number, Body: body, Size: body.size}
+	if body.sum != nil {
+		request.Algorithm, request.Value = body.stated.algorithm, body.value
+	}
+	result, err := c.Service.PutPart(c.ctx, request)
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	if result.Checksum != nil {
+		setPartChecksum(h, *result.Checksum)
+	}
+	if body.sum != nil {
+		setPartChecksum(h, objects.Checksum{Algorithm: body.stated.algorithm, Value: body.value()})
+	}
+	c.answerPut(result.ETag, "", result.KEK)
+	return nil
+}
+
+// setPartChecksum: a part's checksum has no type.
+func setPartChecksum(h http.Header, sum objects.Checksum) {
+	h.Set(checksumHeader(sum.Algorithm), encodeChecksum(objects.Checksum{Value: sum.Value}))
+}
+
+func (c *call) abortUpload() error {
+	if err := c.Service.Abort(c.ctx, c.uploadRef()); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+type partsResult struct {
+	XMLName              xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListPartsResult"`
+	Bucket               string
+	Key                  string
+	UploadID             string `xml:"UploadId"`
+	Initiator            *owner
+	Owner                *owner
+	StorageClass         string
+	PartNumberMarker     int64
+	NextPartNumberMarker int64
+	MaxParts             int64
+	IsTruncated          bool
+	Parts                []partElement `xml:"Part"`
+	ChecksumAlgorithm    string        `xml:",omitempty"`
+	ChecksumType         string        `xml:",omitempty"`
+	EncodingType         string        `xml:",omitempty"`
+}
+
+type partElement struct {
+	PartNumber   int
+	LastModified string
+	ETag         string
+	Size         int64
+}
+
+func (c *call) listParts() error {
+	limit, err := c.number("max-parts", maxPage)
+	if err != nil {
+		return err
+	}
+	after, err := c.number("part-number-marker", 0)
+	if err != nil {
+		return err
+	}
+	encode, err := c.encodingOf()
+	if err != nil {
+		return err
+	}
+	limit = min(limit, maxPage)
+	page, err := c.Service.ListParts(c.ctx, objects.PartsRequest{UploadRef: c.uploadRef(), After: int(after), Limit: int(limit)})
+	if err != nil {
+		return err
+	}
+	return c.writeXML(http.StatusOK, c.partsResult(page, after, limit, encode))
+}
+
+func (c *call) partsResult(page *objects.PartsResult, after, limit int64, encode urlEncoder) partsResult {
+	result := partsResult{
+		Bucket: c.bucketName, Key: encode.encode(c.key), UploadID: c.query.Get("uploadId"),
+		Initiator: c.bucketOwner(), Owner: c.bucketOwner(), StorageClass: classOf(""),
+		PartNumberMarker: after, NextPartNumberMarker: int64(page.Next), MaxParts: limit, IsTruncated: page.Next != 0,
+		ChecksumAlgorithm: string(page.Algorithm), EncodingType: encode.name(),
+	}
+	if page.Algorithm != "" {
+		result.ChecksumType = checksumType(page.Composite)
+	}
+	for _, p := range page.Parts {
+		result.Parts = append(result.Parts, partElement{p.Number, iso(p.Modified), quoted(p.ETag), p.Size})
+	}
+	if n := len(page.Parts); n > 0 {
+		result.NextPartNumberMarker = int64(page.Parts[n-1].Number)
+	}
+	return result
+}
+
+type uploadsResult struct {
+	XMLName            xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListMultipartUploadsResult"`
+	Bucket             string
+	KeyMarker          string
+	UploadIDMarker     string `xml:"UploadIdMarker"`
+	NextKeyMarker      string `xml:",omitempty"`
+	NextUploadIDMarker string `xml:"NextUploadIdMarker,omitempty"`
+	Delimiter          string `xml:",omitempty"`
+	Prefix             string
+	MaxUploads         int64
+	IsTruncated        bool
+	Uploads            []uploadElement `xml:"Upload"`
+	CommonPrefixes     []prefixElement
+	EncodingType       string `xml:",omitempty"`
+}
+
+type uploadElement struct {
+	Key          string
+	UploadID     string `xml:"UploadId"`
+	Initiator    *owner
+	Owner        *owner
+	StorageClass string
+	Initiated    string
+}
+
+func (c *call) listUploads() error {
+	limit, err := c.number("max-uploads", maxPage)
+	if err != nil {
+		return err
+	}
+	encode, err := c.encodingOf()
+	if err != nil {
+		return err
+	}
+	result := c.newUploadsResult(min(limit, maxPage), encode)
+	if limit == 0 {
+		return c.writeXML(http.StatusOK, result)
+	}
+	page, err := c.Service.ListUploads(c.ctx, objects.UploadsRequest{
+		Bucket: c.bucket, Prefix: c.query.Get("prefix"), Delimiter: c.query.Get("delimiter"),
+		KeyMarker: c.query.Get("key-marker"), IDMarker: c.uploadIDMarker(), Limit: int(result.MaxUploads),
+	})
+	if err != nil {
+		return err
+	}
+	for _, u := range page.Uploads {
+		result.Uploads = append(result.Uploads, uploadElement{
+			Key: encode.encode(u.Key), UploadID: u.ID, Initiator: c.bucketOwner(), Owner: c.bucketOwner(),
+			StorageClass: classOf(""), Initiated: iso(u.Started),
+		})
+	}
+	result.IsTruncated, result.CommonPrefixes = page.Truncated, encode.prefixes(page.Prefixes)
+	result.NextKeyMarker, result.NextUploadIDMarker = encode.encode(page.NextKey), page.NextIDMarker
+	return c.writeXML(http.StatusOK, result)
+}
+
+// uploadIDMarker counts only together with key-marker.
+func (c *call) uploadIDMarker() string {
+	if c.query.Get("key-marker") == "" {
+		return ""
+	}
+	return c.query.Get("upload-id-marker")
+}
+
+func (c *call) newUploadsResult(limit int64, encode urlEncoder) uploadsResult {
+	return uploadsResult{
+		Bucket: c.bucketName, KeyMarker: encode.encode(c.query.Get("key-marker")), UploadIDMarker: c.uploadIDMarker(),
+		Delimiter: encode.encode(c.query.Get("delimiter")), Prefix: encode.encode(c.query.Get("prefix")),
+		MaxUploads: limit, EncodingType: encode.name(),
+	}
+}
