@@ -9,22 +9,20 @@ import (
 // when the Secret is a field of something else, and it refuses to be marshalled.
 // The zero Secret is empty. It may be used concurrently.
 //
-// The bytes lie behind a pointer to a struct, because fmt prints an unexported
-// field without asking its Format method but follows no pointer inside a value.
-type Secret struct{ held *held }
-
-type held struct{ bytes []byte }
+// The bytes lie in a closure, because fmt prints an unexported field without asking
+// its Format method, and for some verbs follows pointers in it.
+type Secret struct{ bytes func() []byte }
 
 // NewSecret takes the bytes over; the caller must not use them any more.
-func NewSecret(b []byte) Secret { return Secret{held: &held{bytes: b}} }
+func NewSecret(b []byte) Secret { return Secret{bytes: func() []byte { return b }} }
 
 // Use calls f with the bytes, which f must neither keep nor change.
 func (s Secret) Use(f func(b []byte)) {
-	if s.held == nil {
+	if s.bytes == nil {
 		f(nil)
 		return
 	}
-	f(s.held.bytes)
+	f(s.bytes())
 }
 
 // Len is the number of bytes.

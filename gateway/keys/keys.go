@@ -7,6 +7,8 @@ package keys
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"chatelaine/gateway/sealed"
@@ -70,17 +72,28 @@ type BucketKey struct {
 // HMAC(HMAC(HMAC(HMAC("AWS4"+secret, date), region), service), "aws4_request").
 // It does not print.
 type SigningKey struct {
-	key       [32]byte
+	// A closure, as fmt would print an array in a field of a field.
+	key       func() *[32]byte
 	Principal string
 }
 
 // NewSigningKey takes the 32 derived bytes.
 func NewSigningKey(key [32]byte, principal string) SigningKey {
-	return SigningKey{key: key, Principal: principal}
+	return SigningKey{key: func() *[32]byte { return &key }, Principal: principal}
 }
 
-// Use calls f with the key's bytes, which f must not keep.
-func (k SigningKey) Use(f func(key []byte)) { f(k.key[:]) }
+// Use calls f with the key's bytes, which f must neither keep nor change; with none
+// for the zero SigningKey.
+func (k SigningKey) Use(f func(key []byte)) {
+	if k.key == nil {
+		f(nil)
+		return
+	}
+	f(k.key()[:])
+}
+
+// Format hides the key, whatever the verb.
+func (k SigningKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // String hides the key.
 func (k SigningKey) String() string { return "signing key of " + k.Principal }

@@ -1,0 +1,153 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"chatelaine/kms/service/kmsv1"
+)
+
+// lease is this gateway's right to use keys.
+type lease struct {
+	client  *Client
+	gateway string
+	held    atomic.Pointer[held]
+	failure atomic.Pointer[failure] // nil: the last renewal succeeded
+	epoch   atomic.Uint64           // revocation epoch that was seen last
+}
+
+// held is a lease that was given. It never changes.
+type held struct {
+	id    string
+	sent  instant // when it was asked for
+	until instant
+	ttl   time.Duration
+}
+
+type failure struct {
+	at  instant
+	err error
+}
+
+// quiet is how long after a failed renewal requests do not try another: that is
+// keep's to do.
+const quiet = time.Second
+
+func newLease(c *Client, gateway string) *lease { return &lease{client: c, gateway: gateway} }
+
+// valid says whether keys may be used now.
+func (l *lease) valid() bool {
+	h := l.held.Load()
+	return h != nil && l.client.clock.now() < h.until
+}
+
+// id is what the KMS knows the lease by; empty when there is none.
+func (l *lease) id() string {
+	if h := l.held.Load(); h != nil {
+		return h.id
+	}
+	return ""
+}
+
+// ensure returns nil when there is a lease, after asking for one if need be, or
+// ErrUnavailable.
+func (l *lease) ensure(ctx context.Context) error {
+	if l.valid() {
+		return nil
+	}
+	if f := l.failure.Load(); f != nil && l.client.clock.now()-f.at < instant(quiet) {
+		return fmt.Errorf("keys: without a lease: %w", f.err)
+	}
+	if err := l.renew(ctx); err != nil {
+		return fmt.Errorf("keys: getting a lease: %w", err)
+	}
+	if !l.valid() {
+		return fmt.Errorf("keys: getting a lease: %w: the answer took too long", ErrUnavailable)
+	}
+	return nil
+}
+
+// replace asks for another lease in the place of one that the KMS does not know,
+// unless there is another already. Until the answer comes the old one counts for
+// running transfers: a KMS that was restarted is no reason to cut them.
+func (l *lease) replace(ctx context.Context, id string) error {
+	if l.id() != id {
+		return nil
+	}
+	return l.renew(ctx)
+}
+
+// trouble is why the last renewal failed, or nil.
+func (l *lease) trouble() error {
+	if f := l.failure.Load(); f != nil {
+		return f.err
+	}
+	return nil
+}
+
+// renew asks the KMS, once for all who want it at the same time.
+func (l *lease) renew(ctx context.Context) error {
+	_, err := shared(ctx, l.client, "lease", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, l.ask(ctx)
+	})
+	if err != nil && ctx.Err() == nil {
+		return translate(err, ErrUnavailable)
+	}
+	return err
+}
+
+func (l *lease) ask(ctx context.Context) error {
+	sent := l.client.clock.now()
+	answer, err := l.client.rpc.Renew(ctx, &kmsv1.RenewRequest{GatewayId: l.gateway, LeaseId: l.id()})
+	l.client.metrics.call("Renew", err)
+	if err != nil {
+		l.failed(err)
+		return err
+	}
+	ttl := answer.GetTtl().AsDuration()
+	if ttl < time.Second {
+		err := fmt.Errorf("%w: the KMS gave a lease of %v", ErrUnavailable, ttl)
+		l.failed(err)
+		return err
+	}
+	if epoch := answer.GetRevocationEpoch(); l.epoch.Swap(epoch) != epoch {
+		l.client.revoked()
+	}
+	first := l.held.Swap(&held{id: answer.GetLeaseId(), sent: sent, until: sent + instant(ttl), ttl: ttl}) == nil
+	if l.failure.Swap(nil) != nil || first {
+		l.client.log.Info("lease held", zap.Duration("ttl", ttl))
+	}
+	return nil
+}
+
+func (l *lease) failed(err error) {
+	f := &failure{at: l.client.clock.now(), err: translate(err, ErrUnavailable)}
+	if !errors.Is(f.err, ErrUnavailable) {
+		f.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if l.failure.Swap(f) == nil {
+		l.client.log.Warn("lease not renewed", zap.Error(err))
+	}
+}
+
+// keep renews the lease at a third of its time, and more often while that fails.
+func (l *lease) keep(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := l.renew(ctx)
+		wait := quiet / 2
+		if h := l.held.Load(); err == nil && h != nil {
+			wait = h.ttl / 3
+		}
+		wait = wait*9/10 + rand.N(wait/5) //nolint:gosec // jitter is no secret
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
