@@ -22,8 +22,9 @@ type Keys interface {
 }
 
 // ListPage makes one page of a listing for stores that hold the keys themselves.
-// It calls Ceil at most twice and Info at most once for every row, and one Ceil
-// more to learn whether the page is the last.
+// It calls Ceil once for every row, and at most twice more: to step over the common
+// prefix that the page begins above, and to learn whether the page is the last. It
+// calls Info once for every object.
 func ListPage(ctx context.Context, keys Keys, opts *ListOptions) (*Page, error) {
 	if opts == nil {
 		opts = &ListOptions{}
