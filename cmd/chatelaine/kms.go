@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"chatelaine/gateway/server"
+	"chatelaine/hsm"
+	"chatelaine/kms"
+	"chatelaine/kms/config"
+	"chatelaine/kms/config/settings"
+	"chatelaine/kms/registry"
+	"chatelaine/kms/service"
+)
+
+func kmsCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "kms --config FILE",
+		Short: "Run the key service: keys in an HSM, for gateways and administrators",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(file)
+			if err != nil {
+				return usageError{err}
+			}
+			logger, err := newLogger(cmd.ErrOrStderr(), c.Log.Level, c.Log.Format, "kms")
+			if err != nil {
+				return err
+			}
+			return runKMS(cmd.Context(), c, logger)
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "/etc/chatelaine/kms.yaml", "configuration file")
+	cmd.AddCommand(initTokenCommand())
+	return cmd
+}
+
+// runKMS serves until ctx ends.
+func runKMS(ctx context.Context, c config.Config, logger *zap.Logger) (err error) {
+	records, err := openRegistry(ctx, c.State, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, records.Close()) }()
+	name, provider, err := openProvider(ctx, c.Provider, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, provider.Close()) }()
+
+	metrics := service.NewMetrics()
+	manager, err := kms.NewManager(ctx, kms.Config{
+		Registry: records, Providers: map[string]kms.Provider{name: provider}, DefaultKEK: c.KEK,
+		EpochPeriod: c.Epoch, Development: c.Development, Observer: metrics, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := manager.EnsureKEK(ctx, c.KEK); err != nil {
+		return err
+	}
+	svc, err := service.New(service.Config{
+		Manager: manager, Access: service.Access{Gateways: c.Gateways, Admins: c.Admins},
+		LeaseTTL: c.Lease, KeyTTL: c.TTL, Metrics: metrics, Version: version, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	return serveKMS(ctx, c, svc, records, logger)
+}
+
+// serveKMS listens, tells that it is ready, and serves until ctx ends or a part fails.
+func serveKMS(ctx context.Context, c config.Config, svc *service.Service, records *registry.Store, logger *zap.Logger) error {
+	group, ctx := errgroup.WithContext(ctx)
+	if c.AdminListen != "" {
+		admin, err := server.New(ctx, server.Config{Name: "kms-admin", Address: c.AdminListen, Handler: kmsAdmin(svc), Logger: logger})
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return admin.Serve(ctx) })
+	}
+	listener, err := service.Listen(service.ListenConfig{Address: c.Listen, TLS: serviceTLS(c.TLS), Logger: logger})
+	if err != nil {
+		return err
+	}
+	group.Go(func() error { return service.Serve(ctx, listener, svc, logger) })
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-records.Stopped():
+			return errors.New("kms: etcd stopped by itself; see its log lines above")
+		}
+	})
+	logger.Info("serving", zap.String("address", c.Listen), zap.String("version", version))
+	if err := notifyReady(); err != nil {
+		logger.Warn("readiness could not be told", zap.Error(err))
+	}
+	return group.Wait()
+}
+
+func kmsAdmin(svc *service.Service) http.Handler {
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(svc.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := svc.Ready(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return mux
+}
+
+func openRegistry(ctx context.Context, c config.State, logger *zap.Logger) (*registry.Store, error) {
+	if c.Dir != "" {
+		return registry.Embed(ctx, registry.EmbedConfig{Dir: c.Dir, Logger: logger})
+	}
+	secure, err := clientTLS(c.TLS)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return registry.Dial(ctx, registry.DialConfig{Endpoints: c.Endpoints, TLS: secure, Logger: logger})
+}
+
+// clientTLS is this end of mutual TLS towards an etcd; nil for none.
+func clientTLS(c *config.TLS) (*tls.Config, error) {
+	if c == nil {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading certificate %q: %w", c.CertFile, err)
+	}
+	pem, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading authorities: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("reading authorities: no certificate in %q", c.CAFile)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: pool}, nil
+}
+
+func serviceTLS(c *config.TLS) service.TLSFiles {
+	if c == nil {
+		return service.TLSFiles{}
+	}
+	return service.TLSFiles{Cert: c.CertFile, Key: c.KeyFile, CA: c.CAFile}
+}
+
+// initTokenCommand makes a token of a software module. It is a command, not a
+// function of `up`, so that no other process loads a vendor's code.
+func initTokenCommand() *cobra.Command {
+	var module, label string
+	var pin, soPIN settings.Secret
+	cmd := &cobra.Command{
+		Use:   "init-token --module FILE --label NAME --pin-file FILE --so-pin-file FILE",
+		Short: "Make a token in the first free slot of a module, for development",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			user, err := pin.Read()
+			if err != nil {
+				return usageError{err}
+			}
+			officer, err := soPIN.Read()
+			if err != nil {
+				return usageError{err}
+			}
+			return hsm.InitToken(module, label, hsm.NewPIN(officer), hsm.NewPIN(user))
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&module, "module", "", "path of the PKCS#11 library")
+	flags.StringVar(&label, "label", "", "label of the token")
+	flags.StringVar(&pin.File, "pin-file", "", "file with the user's PIN")
+	flags.StringVar(&soPIN.File, "so-pin-file", "", "file with the security officer's PIN")
+	for _, name := range []string{"module", "label", "pin-file", "so-pin-file"} {
+		_ = cmd.MarkFlagRequired(name) // fails for a flag that is not there only
+	}
+	return cmd
+}

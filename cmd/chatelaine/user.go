@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"chatelaine/kms/service/kmsv1"
+	"chatelaine/kms/service/kmsv1/kmsv1connect"
+)
+
+// firstUser is the principal that `chatelaine up` makes.
+const firstUser = "first-user"
+
+// credentials are an S3 access key. They do not print.
+type credentials struct{ id, secret string }
+
+// Format hides the secret from every verb.
+func (c credentials) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "credentials of %s", c.id) }
+
+// userFromEnvironment reads the credentials that the first user is to have; none is
+// the zero value.
+func userFromEnvironment() (credentials, error) {
+	c := credentials{os.Getenv("CHATELAINE_ACCESS_KEY_ID"), os.Getenv("CHATELAINE_SECRET_ACCESS_KEY")}
+	if (c.id == "") != (c.secret == "") {
+		return credentials{}, usageError{errors.New("CHATELAINE_ACCESS_KEY_ID and CHATELAINE_SECRET_ACCESS_KEY go together: one is missing")}
+	}
+	return c, nil
+}
+
+// ensureUser makes the first user where there is none, and returns its credentials:
+// those wanted, or else those that it had at the last start.
+func ensureUser(ctx context.Context, admin kmsv1connect.AdminServiceClient, wanted credentials) (credentials, error) {
+	if wanted.id != "" {
+		_, err := admin.EnsureAccessKey(ctx, &kmsv1.EnsureAccessKeyRequest{
+			Id: wanted.id, Secret: wanted.secret, Principal: firstUser, Replace: true, Revealable: true,
+		})
+		return wanted, err
+	}
+	known, err := admin.ListAccessKeys(ctx, &kmsv1.ListAccessKeysRequest{})
+	if err != nil {
+		return credentials{}, err
+	}
+	if id := newestOf(known.GetAccessKeys()); id != "" {
+		revealed, err := admin.RevealAccessKey(ctx, &kmsv1.RevealAccessKeyRequest{Id: id})
+		return credentials{id, revealed.GetSecret()}, err
+	}
+	made, err := admin.CreateAccessKey(ctx, &kmsv1.CreateAccessKeyRequest{Principal: firstUser, Revealable: true})
+	return credentials{made.GetAccessKey().GetId(), made.GetSecret()}, err
+}
+
+// newestOf is the id of the first user's newest usable access key, or empty.
+func newestOf(known []*kmsv1.AccessKey) string {
+	var newest *kmsv1.AccessKey
+	for _, key := range known {
+		if key.GetPrincipal() != firstUser || !key.GetRevealable() || key.GetStatus() != "active" {
+			continue
+		}
+		if newest == nil || key.GetCreated().AsTime().After(newest.GetCreated().AsTime()) {
+			newest = key
+		}
+	}
+	return newest.GetId()
+}

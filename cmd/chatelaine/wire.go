@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"chatelaine/backends"
+	"chatelaine/backends/filestore"
+	"chatelaine/backends/s3store"
+	gatewayconfig "chatelaine/gateway/config"
+	"chatelaine/hsm"
+	"chatelaine/kms"
+	kmsconfig "chatelaine/kms/config"
+	"chatelaine/kms/pkcs11"
+	"chatelaine/kms/softkey"
+)
+
+// This file is the only list of drivers: of stores for the gateway and of providers
+// for the KMS.
+
+// openStores opens the backends of a configuration by name. The caller closes them.
+func openStores(configured map[string]gatewayconfig.Backend, logger *zap.Logger) (map[string]backends.Store, error) {
+	stores := make(map[string]backends.Store, len(configured))
+	var problems []error
+	for _, name := range slices.Sorted(maps.Keys(configured)) {
+		store, err := openStore(configured[name], logger.Named("backend").With(zap.String("backend", name)))
+		if err != nil {
+			problems = append(problems, fmt.Errorf("opening backend %q: %w", name, err))
+			continue
+		}
+		stores[name] = store
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, errors.Join(err, closeStores(stores))
+	}
+	return stores, nil
+}
+
+func closeStores(stores map[string]backends.Store) error {
+	var problems []error
+	for _, store := range stores {
+		problems = append(problems, store.Close())
+	}
+	return errors.Join(problems...)
+}
+
+// openStore chooses the driver by the URL's scheme.
+func openStore(b gatewayconfig.Backend, logger *zap.Logger) (backends.Store, error) {
+	scheme, _, _ := strings.Cut(b.URL, ":")
+	switch scheme {
+	case "file":
+		return openFileStore(b.URL, logger)
+	case "s3", "s3+http":
+		return openS3Store(b, logger)
+	}
+	return nil, usageError{fmt.Errorf("scheme %q: want file:///folder, s3://host:port or s3+http://host:port", scheme)}
+}
+
+func openFileStore(raw string, logger *zap.Logger) (backends.Store, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host != "" || u.RawQuery != "" || !filepath.IsAbs(u.Path) {
+		return nil, usageError{fmt.Errorf("URL %q: want file:///folder, with three slashes and a whole path", raw)}
+	}
+	return filestore.New(filestore.Config{Root: u.Path, Logger: logger})
+}
+
+func openS3Store(b gatewayconfig.Backend, logger *zap.Logger) (backends.Store, error) {
+	c, err := s3store.ParseURL(b.URL)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	c.Logger = logger
+	if b.AccessKeyID().Given() {
+		id, err := b.AccessKeyID().Read()
+		if err != nil {
+			return nil, usageError{err}
+		}
+		secret, err := b.SecretAccessKey().Read()
+		if err != nil {
+			return nil, usageError{err}
+		}
+		c.AccessKeyID, c.SecretAccessKey = id, s3store.NewSecret(secret)
+	}
+	return s3store.New(c)
+}
+
+// openProvider opens what holds the KEKs, and the name that the registry keeps with
+// them. The caller closes it.
+func openProvider(ctx context.Context, c kmsconfig.Provider, logger *zap.Logger) (string, kms.Provider, error) {
+	if c.SoftKey != nil {
+		provider, err := softkey.New(softkey.Config{Name: softkey.Name, Dir: c.SoftKey.Dir, Logger: logger})
+		return softkey.Name, provider, err
+	}
+	provider, err := openPKCS11(ctx, *c.PKCS11, logger)
+	return "pkcs11", provider, err
+}
+
+func openPKCS11(ctx context.Context, c kmsconfig.PKCS11, logger *zap.Logger) (kms.Provider, error) {
+	pin, err := c.PIN().Read()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	token, err := selector(c.Token)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return pkcs11.New(ctx, pkcs11.Config{
+		Prefix: c.Prefix,
+		HSM: hsm.Config{
+			Module: c.Module, Token: token, PIN: hsm.NewPIN(pin),
+			MaxSessions: c.MaxSessions, Deadline: c.Deadline, Logger: logger,
+		},
+	})
+}
+
+// selector reads a label or a pkcs11: URI.
+func selector(token string) (hsm.Selector, error) {
+	if !strings.HasPrefix(token, "pkcs11:") {
+		return hsm.Selector{Label: token}, nil
+	}
+	uri, err := hsm.ParseURI(token)
+	return uri.Token, err
+}
