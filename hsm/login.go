@@ -82,11 +82,16 @@ func (t *Token) authenticate(a *attachment) error {
 		return nil
 	case hasCode(err, ckrUserAlreadyLoggedIn):
 		return t.loggedInAlready(a)
-	case hasCode(err, ckrPINIncorrect, ckrPINInvalid, ckrPINLenRange, ckrPINExpired, ckrPINLocked):
+	case pinRefused(err):
 		return fmt.Errorf("%w of %q; it was tried once and is not tried again, because tokens lock: correct the PIN and restart: %w",
 			ErrPIN, a.info.label, err)
 	}
 	return err
+}
+
+// pinRefused tells whether the token was given a PIN and did not take it.
+func pinRefused(err error) bool {
+	return hasCode(err, ckrPINIncorrect, ckrPINInvalid, ckrPINLenRange, ckrPINExpired, ckrPINLocked)
 }
 
 // loggedInAlready accepts a login that is there only when this Token's own PIN made

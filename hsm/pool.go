@@ -28,7 +28,7 @@ func (p *pool) acquire(ctx context.Context) error {
 	case p.permits <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 }
 

@@ -53,7 +53,7 @@ func curable(err error) bool {
 
 func runOnce[T any](ctx context.Context, t *Token, op operation, f func(*worker) (T, error)) answer[T] {
 	if ctx.Err() != nil {
-		return answer[T]{err: context.Cause(ctx), final: true}
+		return answer[T]{err: ctx.Err(), final: true}
 	}
 	if err := t.begin(); err != nil {
 		return answer[T]{err: err, final: true}
@@ -92,7 +92,7 @@ func await[T any](ctx context.Context, t *Token, done <-chan answer[T]) answer[T
 	case a := <-done:
 		return a
 	case <-ctx.Done():
-		return answer[T]{err: context.Cause(ctx), final: true}
+		return answer[T]{err: ctx.Err(), final: true}
 	case <-timer.C:
 		return answer[T]{err: fmt.Errorf("%w: the module has not answered for %v", ErrUnavailable, t.cfg.Deadline), final: true}
 	}

@@ -132,7 +132,7 @@ func (t *Token) attached(ctx context.Context) (*attachment, error) {
 	select {
 	case <-j.done:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, ctx.Err()
 	case <-timer.C:
 		return nil, fmt.Errorf("%w: logging in has not ended for %v", ErrUnavailable, t.cfg.Deadline)
 	}
@@ -184,12 +184,12 @@ func (t *Token) logInAgain(j *joining, old *attachment) {
 func (t *Token) joined(a *attachment, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.joining, t.current, t.failed, t.tried = nil, a, err, time.Now()
-	if hasCode(err, ckrPINIncorrect, ckrPINInvalid, ckrPINLenRange, ckrPINExpired, ckrPINLocked) {
-		t.refused = err
-	}
-	if err != nil {
+	if err != nil && t.failed == nil { // once per loss, not once per attempt
 		t.log.Error("not logged in", zap.Stringer("token", t.cfg.Token), zap.Error(err))
+	}
+	t.joining, t.current, t.failed, t.tried = nil, a, err, time.Now()
+	if pinRefused(err) {
+		t.refused = err
 	}
 }
 

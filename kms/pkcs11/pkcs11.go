@@ -158,7 +158,7 @@ func (p *Provider) Close() error {
 // serves is what every method asks first, so that all answer alike.
 func (p *Provider) serves(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 	if p.closed.Load() {
 		return kms.ErrClosed

@@ -105,6 +105,52 @@ func TestUnwrapsAfterARestart(t *testing.T) {
 	}
 }
 
+// A mechanism without associated data has nothing but the bound prefix.
+func TestPrefixOfAnotherBindingIsCorrupt(t *testing.T) {
+	cfg := hsmtest.Token(t)
+	token, err := hsm.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := hsm.Key{Label: ref.String(), Mechanism: hsm.AESGCM}
+	if _, err := token.Generate(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	other := kms.Binding{Purpose: "bucket-key", Space: "s", ID: "j"}
+	sealed, err := token.Encrypt(t.Context(), key, kms.Bind(ref, other, []byte("secret")), binding.Bytes(ref))
+	if err := errors.Join(err, token.Close()); err != nil {
+		t.Fatal(err)
+	}
+	wrapped := append([]byte{1}, sealed...)
+	if got, err := open(t, pkcs11.Config{HSM: cfg}).Unwrap(t.Context(), ref, binding, wrapped); !errors.Is(err, kms.ErrCorrupt) || got != nil {
+		t.Errorf("got %q, %v, want ErrCorrupt", got, err)
+	}
+}
+
+func FuzzUnwrap(f *testing.F) {
+	p := open(f, pkcs11.Config{HSM: hsmtest.Token(f)})
+	if _, err := p.Create(f.Context(), ref); err != nil {
+		f.Fatal(err)
+	}
+	wrapped, err := p.Wrap(f.Context(), ref, binding, []byte("secret"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(wrapped)
+	f.Add(bytes.Repeat([]byte{1}, len(wrapped)))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, form []byte) {
+		got, err := p.Unwrap(t.Context(), ref, binding, form)
+		if bytes.Equal(form, wrapped) {
+			if err != nil || string(got) != "secret" {
+				t.Errorf("got %q, %v", got, err)
+			}
+		} else if !errors.Is(err, kms.ErrCorrupt) || got != nil {
+			t.Errorf("%x: got %q, %v, want ErrCorrupt", form, got, err)
+		}
+	})
+}
+
 func TestErrorsOfTheHSMAreTheContracts(t *testing.T) {
 	good := hsmtest.Token(t)
 	for name, tt := range map[string]struct {

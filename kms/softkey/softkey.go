@@ -222,7 +222,7 @@ func (p *Provider) Close() error {
 // begin counts a call. After nil, p.calls.Done must be called.
 func (p *Provider) begin(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,0 +1,43 @@
+package hsm
+
+// BareKey is a key in a token and one session, without pool, deadline,
+// goroutine or cache around it: what a benchmark compares a Token with.
+type BareKey struct {
+	c       cryptoki
+	session sessionHandle
+	handle  objectHandle
+}
+
+// OpenBare loads a module and makes a key in the token of the given label.
+func OpenBare(path, label string, pin PIN) (*BareKey, error) {
+	lib, err := Load(path)
+	if err != nil {
+		return nil, err
+	}
+	slot, _, err := findToken(lib, Selector{Label: label})
+	if err != nil {
+		return nil, err
+	}
+	b := &BareKey{c: lib.c}
+	if b.session, err = lib.c.openSession(slot); err != nil {
+		return nil, err
+	}
+	if err := pin.Use(func(pin string) error { return lib.c.login(b.session, ckuUser, pin) }); err != nil {
+		return nil, err
+	}
+	b.handle, err = aesGCM{}.generate(lib.c, b.session, []attribute{{ckaToken, true}, {ckaPrivate, true}, {ckaSensitive, true}, {ckaExtractable, false}})
+	return b, err
+}
+
+// Encrypt makes the two calls of AES-GCM.
+func (b *BareKey) Encrypt(plaintext, aad []byte) ([]byte, error) {
+	return aesGCM{}.encrypt(b.c, b.session, b.handle, plaintext, aad)
+}
+
+// Decrypt makes the two calls of AES-GCM.
+func (b *BareKey) Decrypt(ciphertext, aad []byte) ([]byte, error) {
+	return aesGCM{}.decrypt(b.c, b.session, b.handle, ciphertext, aad)
+}
+
+// Close finalises the module.
+func (b *BareKey) Close() error { return b.c.finalize() }
