@@ -28,14 +28,15 @@ func refMessage(key, salt []byte, ctx string, pt []byte) []byte {
 	if err != nil {
 		panic(err)
 	}
-	out := append(bytes.Clone(salt), okm[44:76]...)
+	out := append(make([]byte, 0, len(pt)+len(pt)/1000+1000), salt...)
+	out = append(out, okm[44:76]...)
 	for i := 0; ; i++ {
 		nonce := bytes.Clone(okm[32:44])
 		for j := range 8 {
 			nonce[11-j] ^= byte(uint64(i) >> (8 * j))
 		}
 		n := min(16384, len(pt))
-		out = append(out, gcm.Seal(nil, nonce, pt[:n], nil)...)
+		out = gcm.Seal(out, nonce, pt[:n], nil)
 		if pt = pt[n:]; n < 16384 {
 			return out
 		}

@@ -61,9 +61,8 @@ func SingleTable(e Envelope, stored int64) (*Table, error) {
 	return newTable(Single, trailer{length: e.Length, parts: []Part{{Length: e.Length, Salt: e.Salt}}}, stored), nil
 }
 
-// OpenTrailer makes the table of an object of kind Multipart from a suffix of it (TrailerWindow, or any that holds the
-// trailer) and the size that the backend claims. It fails with ErrRange if the suffix does not hold all of the trailer,
-// which TrailerWindow always does, and with ErrCorrupt if it is not that of this object.
+// OpenTrailer makes the table of an object of kind Multipart from a suffix of it (TrailerWindow, or any longer one) and the
+// size that the backend claims. It fails with ErrCorrupt if the trailer is not in the suffix, or not that of this object.
 func (s Suite) OpenTrailer(suffix []byte, dek Key, stored int64) (*Table, error) {
 	msg, err := findTrailer(suffix, stored)
 	if err != nil {

@@ -265,19 +265,13 @@ func findTrailer(suffix []byte, stored int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(suffix)) > stored {
-		return nil, fmt.Errorf("%w: suffix of %d bytes of an object of %d", ErrRange, len(suffix), stored)
-	}
-	if len(suffix) < footerSize {
-		return nil, fmt.Errorf("%w: suffix of %d bytes", ErrRange, len(suffix))
+	if int64(len(suffix)) > stored || len(suffix) < footerSize {
+		return nil, fmt.Errorf("%w: suffix of %d bytes of an object of %d", ErrCorrupt, len(suffix), stored)
 	}
 	body, footer := suffix[:len(suffix)-footerSize], suffix[len(suffix)-footerSize:]
 	size := int64(binary.BigEndian.Uint32(footer))
-	if string(footer[4:]) != footerText || size > w.Length-footerSize {
+	if string(footer[4:]) != footerText || size > w.Length-footerSize || size > int64(len(body)) {
 		return nil, fmt.Errorf("%w: no trailer at the end", ErrCorrupt)
-	}
-	if size > int64(len(body)) {
-		return nil, fmt.Errorf("%w: suffix of %d bytes, trailer of %d", ErrRange, len(suffix), size)
 	}
 	return body[int64(len(body))-size:], nil
 }

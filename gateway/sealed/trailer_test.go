@@ -134,9 +134,9 @@ func TestOpenTrailerWantsAllOfItAndNothingFalse(t *testing.T) {
 	}{
 		{"exact", o.stored[stored-need:], o.dek, stored, nil},
 		{"more", o.stored[100:], o.dek, stored, nil},
-		{"one byte less", o.stored[stored-need+1:], o.dek, stored, ErrRange},
-		{"almost nothing", o.stored[stored-7:], o.dek, stored, ErrRange},
-		{"more than there is", append(bytes.Clone(o.stored), o.stored...), o.dek, stored, ErrRange},
+		{"one byte less", o.stored[stored-need+1:], o.dek, stored, ErrCorrupt},
+		{"almost nothing", o.stored[stored-7:], o.dek, stored, ErrCorrupt},
+		{"more than there is", append(bytes.Clone(o.stored), o.stored...), o.dek, stored, ErrCorrupt},
 		{"another key", o.stored[stored-need:], testKey(t, 2), stored, ErrCorrupt},
 		{"not a size", o.stored[stored-need:], o.dek, stored + 1, ErrCorrupt},
 		{"another size", o.stored[stored-need:], o.dek, Size(MinPartSize + 87), ErrCorrupt},

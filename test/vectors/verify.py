@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Recomputes the frozen vectors from FORMAT.md alone. Needs the cryptography package."""
+import base64, hashlib, hmac, json, os, struct, sys
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+CHUNK = 16384
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def unhex(v):
+    return bytes.fromhex(v or "")
+
+
+def lp(x):
+    return struct.pack(">I", len(x)) + x
+
+
+def b64(x):
+    return base64.urlsafe_b64encode(x).rstrip(b"=").decode()
+
+
+def text(seed, n):
+    key = hashlib.sha256(seed.encode()).digest()
+    return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(n))
+
+
+def message(key, salt, ctx, pt):
+    info = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0" + salt + ctx
+    okm = HKDFExpand(hashes.SHA512(), 76, info).derive(key)
+    aead, base, out = AESGCM(okm[:32]), int.from_bytes(okm[32:44], "big"), [salt, okm[44:]]
+    for i in range(len(pt) // CHUNK + 1):
+        out.append(aead.encrypt((base ^ i).to_bytes(12, "big"), pt[i * CHUNK:(i + 1) * CHUNK], None))
+    return b"".join(out)
+
+
+def crc_table():
+    table = []
+    for v in range(256):
+        for _ in range(8):
+            v = v >> 1 ^ (0x9A6C9329AC4BC9B5 if v & 1 else 0)
+        table.append(v)
+    return table
+
+
+def crc64nvme(data, table=crc_table()):
+    crc = 2**64 - 1
+    for b in data:
+        crc = table[(crc ^ b) & 255] ^ crc >> 8
+    return crc ^ 2**64 - 1
+
+
+def size(n):
+    return n + 16 * (n // CHUNK) + 112 * min(9999, 1 + n // 5242880) + 176
+
+
+def seal_object(v):
+    dek, plain = unhex(v["dek"]), text(v["seed"], v["length"])
+    at, body, entries, bound = 0, b"", b"", True
+    for p in v["parts"]:
+        salt, data = unhex(p["salt"]), plain[at:at + p["length"]]
+        at += p["length"]
+        body += message(dek, salt, b"cho1/part\0" + struct.pack(">H", p["number"]), data)
+        entries += struct.pack(">Q", p["number"] << 48 | p["length"]) + (bytes(24) if p.get("unbound") else salt)
+        bound = bound and not p.get("unbound")
+    head = struct.pack(">BBHIQQQ", 1, bound, 0, len(v["parts"]), v["length"], crc64nvme(plain) if bound else 0, 0)
+    if late := v.get("late_checksum"):
+        value = unhex(late["value"])
+        head += struct.pack(">BBH", late["algorithm"], late["scope"], len(value)) + value
+    t = message(dek, unhex(v["trailer_salt"]), b"cho1/trl\0", head.ljust(104, b"\0") + entries)
+    end = t + struct.pack(">I", len(t)) + b"CHO1"
+    return plain, body + bytes(size(v["length"]) - len(body) - len(end)) + end
+
+
+def check_object(v):
+    plain, stored = seal_object(v)
+    return (len(stored) == v["stored"] and hashlib.sha256(plain).hexdigest() == v["plain_sha256"]
+            and hashlib.sha256(stored).hexdigest() == v["stored_sha256"])
+
+
+def tlv(kind, value):
+    return struct.pack(">BH", kind, len(value)) + value
+
+
+def check_envelope(v):
+    e = struct.pack(">BB", 1, v["kind"]) + unhex(v["dek"])
+    e += struct.pack(">Q", 2**64 - 1 if v["kind"] else v["length"]) + unhex(v["part_salt"]) + struct.pack(">Q", v["created_ms"])
+    e += b"".join(tlv(i + 1, h.encode()) for i, h in enumerate(v["headers"]) if h)
+    e += b"".join(tlv(16, lp(p["Name"].encode()) + p["Value"].encode()) for p in v["user_metadata"] or [])
+    for c in v["checksums"] or []:
+        value = struct.pack(">BB", c["algorithm"], c["scope"]) + unhex(c["value"])
+        e += tlv(32, value + (struct.pack(">H", c["parts"]) if c["scope"] else b""))
+    if v.get("md5"):
+        e += tlv(33, unhex(v["md5"]))
+    if v.get("late_checksum"):
+        e += tlv(34, bytes([v["late_checksum"]]))
+    ctx = b"cho1/env\0" + lp(unhex(v["space"])) + lp(v["key"].encode())
+    header = "1." + b64(unhex(v["key_id"]) + message(unhex(v["bucket_key"]), unhex(v["salt"]), ctx, e))
+    return header == v["header"]
+
+
+def check_upload(v):
+    upload, dek = v["upload_id"].encode(), unhex(v["dek"])
+    ctx = b"cho1/upl\0" + lp(unhex(v["space"])) + lp(v["key"].encode()) + lp(upload)
+    pt = dek + struct.pack(">QBB", v["created_ms"], v["algorithm"], v["scope"])
+    stash = unhex(v["key_id"]) + message(unhex(v["bucket_key"]), unhex(v["salt"]), ctx, pt)
+    token = unhex(v["part_salt"]) + struct.pack(">Q", v["part_length"])[2:]
+    token += struct.pack(">Q", int(v["part_crc64nvme"])) + unhex(v.get("part_checksum"))
+    key = HKDFExpand(hashes.SHA256(), 32, b"cho1/etag").derive(dek)
+    signed = lp(upload) + struct.pack(">H", v["part"]) + lp(v["backend_etag"].encode()) + token
+    visible = v["backend_etag"] + "-" + b64(token + hmac.digest(key, signed, "sha256")[:10])
+    folder = ".chatelaine/uploads/" + hashlib.sha256(upload).hexdigest()[:32] + "/"
+    return stash.hex() == v["stash"] and visible == v["visible_etag"] and folder == v["stash_dir"]
+
+
+def main():
+    failed = 0
+    for name, check in ("objects", check_object), ("envelopes", check_envelope), ("uploads", check_upload):
+        with open(os.path.join(HERE, name + ".json"), encoding="utf-8") as f:
+            vectors = json.load(f)
+        bad = [v["name"] for v in vectors if not check(v)]
+        failed += len(bad)
+        print(f"{name}: {len(vectors) - len(bad)} of {len(vectors)} agree", *bad, sep="\n  " if bad else "")
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
