@@ -17,13 +17,13 @@ func TestBindingBytesAreCanonical(t *testing.T) {
 	}
 }
 
-type context struct {
+type setting struct {
 	ref kms.KeyRef
 	b   kms.Binding
 }
 
 func TestContextsThatDifferHaveDifferentBytes(t *testing.T) {
-	seen := map[string]context{}
+	seen := map[string]setting{}
 	for _, c := range contexts() {
 		text := string(c.b.Bytes(c.ref))
 		if other, ok := seen[text]; ok {
@@ -35,15 +35,15 @@ func TestContextsThatDifferHaveDifferentBytes(t *testing.T) {
 
 // contexts are all combinations of fields that could be mistaken for each other
 // where fields are only joined.
-func contexts() []context {
-	var out []context
+func contexts() []setting {
+	var out []setting
 	fields := []string{"", "a", "b", "ab", "aa", "\x00", "\x00\x00\x00\x01a", "1", "11"}
 	for _, name := range fields {
 		for _, version := range []uint32{1, 11} {
 			for _, purpose := range fields {
 				for _, space := range fields {
 					for _, id := range fields {
-						out = append(out, context{kms.KeyRef{Name: name, Version: version}, kms.Binding{Purpose: purpose, Space: space, ID: id}})
+						out = append(out, setting{kms.KeyRef{Name: name, Version: version}, kms.Binding{Purpose: purpose, Space: space, ID: id}})
 					}
 				}
 			}
@@ -56,8 +56,8 @@ func FuzzBindingBytesAreInjective(f *testing.F) {
 	f.Add("bucket-key", "main", uint32(1), "s", "id", "bucket-key", "main", uint32(1), "si", "d")
 	f.Add("a", "b", uint32(11), "", "", "a", "b1", uint32(1), "", "")
 	f.Fuzz(func(t *testing.T, p1, n1 string, v1 uint32, s1, i1, p2, n2 string, v2 uint32, s2, i2 string) {
-		a := context{kms.KeyRef{Name: n1, Version: v1}, kms.Binding{Purpose: p1, Space: s1, ID: i1}}
-		b := context{kms.KeyRef{Name: n2, Version: v2}, kms.Binding{Purpose: p2, Space: s2, ID: i2}}
+		a := setting{kms.KeyRef{Name: n1, Version: v1}, kms.Binding{Purpose: p1, Space: s1, ID: i1}}
+		b := setting{kms.KeyRef{Name: n2, Version: v2}, kms.Binding{Purpose: p2, Space: s2, ID: i2}}
 		if same := bytes.Equal(a.b.Bytes(a.ref), b.b.Bytes(b.ref)); same != (a == b) {
 			t.Errorf("%+v and %+v: same bytes is %t", a, b, same)
 		}
