@@ -74,6 +74,15 @@ func (r *response) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// sayContinue answers Expect: 100-continue where nobody else does: net/http says it
+// when a body is first read, and of an empty one nothing is. botocore needs it, as it
+// mistakes a final answer that comes at once for that of its next request as well.
+func sayContinue(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+		w.WriteHeader(http.StatusContinue)
+	}
+}
+
 // upload is a request's body as a service reads it: decoded, counted, and checked
 // in the Read that returns its last byte.
 type upload struct {

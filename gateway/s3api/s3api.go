@@ -135,6 +135,7 @@ func (h *Handler) signingKey(ctx context.Context, s sigv4.Scope) (sigv4.Key, err
 // ServeHTTP answers one request. Headers, signature and access are checked before
 // the body is read, so that a client that waits for 100 Continue is told first.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	sayContinue(w, r)
 	c := h.newCall(w, r)
 	h.metrics.inFlight.Inc()
 	defer func() {
