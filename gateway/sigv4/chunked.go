@@ -355,21 +355,21 @@ func (in *input) rawLine() ([]byte, error) {
 	}
 }
 
-// end reads the trailer and makes sure that nothing but line ends follows.
+// end reads the trailer and makes sure that nothing but a few line ends follows.
 func (in *input) end(c *chunked) error {
 	if err := c.readTrailer(); err != nil {
 		return err
 	}
-	for range 8 {
-		if len(bytes.Trim(in.buf[in.r:in.w], "\r\n")) > 0 {
-			break
-		}
-		n, err := in.src.Read(in.buf[:])
-		in.r, in.w = 0, n
-		if n == 0 && errors.Is(err, io.EOF) {
+	in.w = copy(in.buf[:], in.buf[in.r:in.w])
+	in.r = 0
+	for in.w < len(in.buf) && len(bytes.Trim(in.buf[:in.w], "\r\n")) == 0 {
+		n, err := in.src.Read(in.buf[in.w:])
+		in.w += n
+		switch {
+		case n > 0:
+		case errors.Is(err, io.EOF):
 			return c.matchTrailer()
-		}
-		if n == 0 && err != nil {
+		case err != nil:
 			return cutShort(err)
 		}
 	}
