@@ -33,6 +33,11 @@ type Options struct {
 	// UploadsByKeyOnly: ListUploads finds an upload only where Prefix is its whole
 	// key, and has no pages (MinIO).
 	UploadsByKeyOnly bool
+	// AbortsUnknown: Abort of an unknown upload succeeds (MinIO).
+	AbortsUnknown bool
+	// ReadersBlockWriters: a Get whose body is not being read holds up writes to its
+	// key for as long as half a minute (MinIO).
+	ReadersBlockWriters bool
 	// LooseAfter: a common prefix is listed where some of its keys are above After,
 	// though it is not.
 	LooseAfter bool
