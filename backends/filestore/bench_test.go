@@ -105,6 +105,9 @@ func BenchmarkComplete(b *testing.B) {
 			}
 			parts = append(parts, p)
 		}
+		if _, err := s.Delete(b.Context(), id, nil); err != nil {
+			b.Fatal(err)
+		}
 		b.StartTimer()
 		if _, err := s.Complete(b.Context(), up, parts, backends.Conditions{}); err != nil {
 			b.Fatal(err)

@@ -104,11 +104,9 @@ func (c *cursor) load(dir string) ([]entry, error) {
 
 // Info reads the header of an object.
 func (c *cursor) Info(key string) (backends.Info, error) {
-	rec, err := readRecord(c.top + "/" + keyPath(key))
-	if err != nil {
-		return backends.Info{}, gone(err, backends.ErrNotFound)
-	}
-	return rec.info(), nil
+	rec, err := openObject(c.top+"/"+keyPath(key), key)
+	rec.close()
+	return rec.info(), err
 }
 
 // readFolder returns the entries of a folder, sorted; none where it is not there.

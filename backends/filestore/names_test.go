@@ -82,13 +82,13 @@ func randomKey(r *rand.Rand) string {
 }
 
 func TestTheWalkIsInTheOrderOfTheKeys(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, quickDir(t))
 	defer s.Close()
 	s.fsync = noSync
 	f := within(t, s)
 	r := rand.New(rand.NewPCG(1, 2))
 	var keys []string
-	for range 1500 {
+	for range 800 {
 		keys = append(keys, randomKey(r))
 	}
 	slices.Sort(keys)

@@ -70,13 +70,9 @@ func (s *Store) open(ctx context.Context, id backends.ObjectID) (record, error) 
 	}
 	path := s.objects(id.Bucket) + "/" + keyPath(id.Key)
 	for range attempts {
-		rec, err := openRecord(path)
-		if absent(err) {
-			return record{}, backends.ErrNotFound
-		}
-		if err != nil || rec.Key != id.Key {
-			rec.close()
-			return record{}, errors.Join(err, damagedKey(path, rec, err))
+		rec, err := openObject(path, id.Key)
+		if err != nil {
+			return record{}, err
 		}
 		held, err := rec.hold()
 		if held {
@@ -90,11 +86,17 @@ func (s *Store) open(ctx context.Context, id backends.ObjectID) (record, error) 
 	return record{}, fmt.Errorf("%w: %q is replaced all the time", backends.ErrUnavailable, path)
 }
 
-func damagedKey(path string, rec record, err error) error {
+// openObject opens the file of a key.
+func openObject(path, key string) (record, error) {
+	rec, err := openRecord(path)
 	if err != nil {
-		return nil
+		return record{}, gone(err, backends.ErrNotFound)
 	}
-	return fmt.Errorf("reading %q: %w: it holds key %q", path, errDamaged, rec.Key)
+	if rec.Key != key {
+		rec.close()
+		return record{}, fmt.Errorf("reading %q: %w: it holds key %q", path, errDamaged, rec.Key)
+	}
+	return rec, nil
 }
 
 // hold keeps the parts of an object from being removed until its file is closed.

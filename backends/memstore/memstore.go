@@ -123,7 +123,7 @@ func (s *Store) put(ctx context.Context, id backends.ObjectID, body backends.Bod
 	if err != nil {
 		return backends.Written{}, err
 	}
-	return s.store(ctx, id.Bucket, newObject(id.Key, newETag(), opts.Attributes, pieces{data}), opts.Conditions)
+	return s.store(ctx, id.Bucket, newObject(id.Key, newETag(), opts.Attributes, data), opts.Conditions)
 }
 
 func (s *Store) store(ctx context.Context, bucketName string, o *object, cond backends.Conditions) (backends.Written, error) {
@@ -247,26 +247,29 @@ func newETag() string {
 	return hex.EncodeToString(b)
 }
 
-// readBody reads in steps, so that a cancelled context ends it and that a false
-// size costs no more memory than there are bytes.
-func readBody(ctx context.Context, body backends.Body) ([]byte, error) {
+const (
+	step     = 1<<20 + 64<<10 // bytes of a read: room for 64 sealed chunks
+	maxPiece = 32 << 20
+)
+
+// readBody reads in steps, so that a cancelled context ends it, and into pieces, so
+// that nothing is copied and a false size costs no more than one.
+func readBody(ctx context.Context, body backends.Body) (p pieces, err error) {
 	if body.Size > backends.MaxPart {
 		return nil, backends.ErrTooLarge
 	}
-	const step = 1 << 20
-	r := body.Exactly()
-	data := make([]byte, 0, min(max(body.Size, 0), 64*step)+1)
-	for {
+	r, left := body.Exactly(), body.Size
+	for piece := []byte(nil); ; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if len(data) == cap(data) {
-			data = slices.Grow(data, int(min(body.Size-int64(len(data)), int64(len(data))))+1)
+		if len(piece) == cap(piece) {
+			p, piece = append(p, piece), make([]byte, 0, max(1, min(left, maxPiece)))
 		}
-		n, err := r.Read(data[len(data):min(cap(data), len(data)+step)])
-		data = data[:len(data)+n]
+		n, err := r.Read(piece[len(piece):min(cap(piece), len(piece)+step)])
+		piece, left = piece[:len(piece)+n], left-int64(n)
 		if err == io.EOF { //nolint:errorlint // exactReader returns it bare
-			return data, nil
+			return append(p, piece), nil
 		}
 		if err != nil {
 			return nil, err
@@ -274,7 +277,7 @@ func readBody(ctx context.Context, body backends.Body) ([]byte, error) {
 	}
 }
 
-// pieces are the bytes of an object, in one piece or one a part.
+// pieces are the bytes of an object; some may be empty.
 type pieces [][]byte
 
 func (p pieces) size() (n int64) {

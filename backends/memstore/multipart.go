@@ -16,7 +16,7 @@ type upload struct {
 	backends.Upload
 	attrs backends.Attributes
 	parts map[int]backends.Part
-	data  map[int][]byte
+	data  map[int]pieces
 }
 
 // MaxPut is 5 GiB, as on S3.
@@ -44,7 +44,7 @@ func newUpload(bucketName, key string, attrs backends.Attributes) *upload {
 	id := fmt.Sprintf("%016x%s", now.UnixNano(), newETag()[:16])
 	return &upload{
 		Upload: backends.Upload{UploadID: backends.UploadID{Bucket: bucketName, Key: key, ID: id}, Started: now},
-		attrs:  attrs, parts: map[int]backends.Part{}, data: map[int][]byte{},
+		attrs:  attrs, parts: map[int]backends.Part{}, data: map[int]pieces{},
 	}
 }
 
@@ -73,7 +73,7 @@ func (s *Store) putPart(ctx context.Context, id backends.UploadID, number int, b
 	if err != nil {
 		return backends.Part{}, err
 	}
-	p := backends.Part{Number: number, ETag: newETag(), Size: int64(len(data)), Modified: time.Now()}
+	p := backends.Part{Number: number, ETag: newETag(), Size: data.size(), Modified: time.Now()}
 	err = s.withUpload(ctx, id, func(_ *bucket, u *upload) error {
 		u.parts[number], u.data[number] = p, data
 		return nil
@@ -105,7 +105,7 @@ func (u *upload) assemble(want []backends.Part) (*object, error) {
 	}
 	var data pieces
 	for _, p := range parts {
-		data = append(data, u.data[p.Number])
+		data = append(data, u.data[p.Number]...)
 	}
 	return newObject(u.Key, fmt.Sprintf("%s-%d", newETag(), len(parts)), u.attrs, data), nil
 }
