@@ -23,7 +23,7 @@ func (s *Store) CreateBucket(ctx context.Context, bucket string) error {
 		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{
 			LocationConstraint: types.BucketLocationConstraint(s.cfg.Region),
 		}
-	} else if s.cfg.Endpoint == "" {
+	} else if s.cfg.isAWS() {
 		if err := s.HeadBucket(ctx, bucket); err == nil {
 			return fmt.Errorf("s3store: %s: %w", doing, backends.ErrBucketExists)
 		} else if !errors.Is(err, backends.ErrBucketNotFound) && !errors.Is(err, backends.ErrDenied) {
@@ -44,28 +44,26 @@ func (s *Store) HeadBucket(ctx context.Context, bucket string) error {
 	return wrap(ctx, doing, backends.ErrBucketNotFound, err)
 }
 
-// DeleteBucket implements backends.Store. Where the store refuses because of
-// unfinished uploads alone, they are aborted.
+// DeleteBucket implements backends.Store. Servers do not agree on what becomes of
+// unfinished uploads (some refuse, MinIO keeps them for the next bucket of that
+// name), so they are aborted first, but not in a bucket that holds something.
 func (s *Store) DeleteBucket(ctx context.Context, bucket string) error {
+	doing := fmt.Sprintf("deleting bucket %q", bucket)
 	if err := backends.CheckBucket(bucket); err != nil {
-		return fmt.Errorf("s3store: deleting bucket %q: %w", bucket, err)
+		return fmt.Errorf("s3store: %s: %w", doing, err)
 	}
-	refusal := s.deleteBucket(ctx, bucket)
-	if !errors.Is(refusal, backends.ErrBucketNotEmpty) {
-		return refusal
+	empty, err := s.holdsNoVersion(ctx, bucket)
+	switch {
+	case err != nil:
+		return wrap(ctx, doing, backends.ErrBucketNotFound, err)
+	case !empty:
+		return fmt.Errorf("s3store: %s: %w", doing, backends.ErrBucketNotEmpty)
 	}
-	if empty, err := s.holdsNoVersion(ctx, bucket); err != nil || !empty {
-		return refusal
+	if err := s.abortAll(ctx, bucket); err != nil && !errors.Is(err, backends.ErrUnsupported) {
+		return err
 	}
-	if aborted, err := s.abortAll(ctx, bucket); err != nil || aborted == 0 {
-		return refusal
-	}
-	return s.deleteBucket(ctx, bucket)
-}
-
-func (s *Store) deleteBucket(ctx context.Context, bucket string) error {
-	_, err := s.client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &bucket}, once)
-	return wrap(ctx, fmt.Sprintf("deleting bucket %q", bucket), backends.ErrBucketNotFound, err)
+	_, err = s.client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &bucket}, once)
+	return wrap(ctx, doing, backends.ErrBucketNotFound, err)
 }
 
 func (s *Store) holdsNoVersion(ctx context.Context, bucket string) (bool, error) {
@@ -74,25 +72,27 @@ func (s *Store) holdsNoVersion(ctx context.Context, bucket string) (bool, error)
 	if err != nil {
 		return false, err
 	}
+	if out.Name == nil {
+		return false, errMalformed
+	}
 	return len(out.Versions) == 0 && len(out.DeleteMarkers) == 0, nil
 }
 
-// abortAll returns how many uploads it has aborted.
-func (s *Store) abortAll(ctx context.Context, bucket string) (aborted int, err error) {
+// abortAll aborts the uploads of a bucket.
+func (s *Store) abortAll(ctx context.Context, bucket string) error {
 	opts := backends.ListUploadsOptions{}
 	for {
 		page, err := s.ListUploads(ctx, bucket, &opts)
 		if err != nil {
-			return aborted, err
+			return err
 		}
 		for _, u := range page.Uploads {
 			if err := s.Abort(ctx, u.UploadID); err != nil && !errors.Is(err, backends.ErrUploadNotFound) {
-				return aborted, err
+				return err
 			}
-			aborted++
 		}
 		if !page.Truncated {
-			return aborted, nil
+			return nil
 		}
 		opts.KeyMarker, opts.IDMarker = page.NextKey, page.NextIDMarker
 	}
@@ -106,6 +106,9 @@ func (s *Store) ListBuckets(ctx context.Context) ([]backends.BucketInfo, error) 
 		out, err := s.client.ListBuckets(ctx, in)
 		if err != nil {
 			return nil, wrap(ctx, "listing buckets", backends.ErrUnavailable, err)
+		}
+		if out.Buckets == nil {
+			return nil, fmt.Errorf("s3store: listing buckets: %w: %w: no listing", backends.ErrUnavailable, errMalformed)
 		}
 		for _, b := range out.Buckets {
 			buckets = append(buckets, backends.BucketInfo{Name: deref(b.Name), Created: deref(b.CreationDate)})

@@ -65,6 +65,10 @@ type Config struct {
 	// does and needs no word of it. A server that does not (MinIO, for one) ignores
 	// the header and deletes: then Delete with a condition is ErrUnsupported.
 	ConditionalDelete bool
+	// LeadingSlash says that the server keeps the keys "/a" and "a" apart. AWS does
+	// and needs no word of it. A server that does not (MinIO, for one) would write the
+	// one over the other: then such a key is ErrInvalidName.
+	LeadingSlash bool
 	// Stall is how long the store may make no progress at all, within a body or
 	// before an answer; then a call fails with ErrUnavailable. 0 means a minute. An
 	// answer to Complete may take ten times as long.
@@ -87,8 +91,8 @@ const (
 //	s3+http://host[:port][?options]  plain http
 //	s3://[?options]                  AWS
 //
-// Options are region, path-style (true unless the store is AWS), ca-file, checksum
-// and conditional-delete. An unknown or repeated one is an error, and so are
+// Options are region, path-style (true unless the store is AWS), ca-file, checksum,
+// conditional-delete and leading-slash. An unknown or repeated one is an error, and so are
 // credentials in the URL: they come from CHATELAINE_BACKEND_ACCESS_KEY_ID and
 // CHATELAINE_BACKEND_SECRET_ACCESS_KEY, else from where the SDK finds them.
 func ParseURL(raw string) (Config, error) {
@@ -97,8 +101,10 @@ func ParseURL(raw string) (Config, error) {
 		// The error of url.Parse quotes the whole URL, which may hold a password.
 		return Config{}, errors.New("s3store: parsing the URL of a store: it is malformed")
 	}
+	// Neither does an error here show more: somebody may try a secret as an option.
+	place := u.Scheme + "://" + u.Host
 	if u.User != nil || u.Fragment != "" || u.Opaque != "" || strings.Trim(u.Path, "/") != "" {
-		return Config{}, fmt.Errorf("s3store: parsing %q: want scheme://host:port?options and nothing else", u.Redacted())
+		return Config{}, fmt.Errorf("s3store: parsing %q: want scheme://host:port?options and nothing else", place)
 	}
 	cfg := Config{
 		PathStyle:       u.Host != "",
@@ -112,10 +118,10 @@ func ParseURL(raw string) (Config, error) {
 	case u.Scheme == "s3+http" && u.Host != "":
 		cfg.Endpoint = "http://" + u.Host
 	default:
-		return Config{}, fmt.Errorf("s3store: parsing %q: want s3:// or s3+http://host", raw)
+		return Config{}, fmt.Errorf("s3store: parsing %q: want s3:// or s3+http://host", place)
 	}
 	if err := cfg.setOptions(u.RawQuery); err != nil {
-		return Config{}, fmt.Errorf("s3store: parsing %q: %w", raw, err)
+		return Config{}, fmt.Errorf("s3store: parsing %q: %w", place, err)
 	}
 	return cfg, nil
 }
@@ -124,7 +130,7 @@ func ParseURL(raw string) (Config, error) {
 func (c *Config) setOptions(query string) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return err
+		return errors.New("the options are malformed")
 	}
 	var errs []error
 	for name, v := range values {
@@ -151,6 +157,8 @@ func (c *Config) setOption(name, value string) (err error) {
 		c.Checksum = Checksum(value)
 	case "conditional-delete":
 		c.ConditionalDelete, err = parseSwitch(value)
+	case "leading-slash":
+		c.LeadingSlash, err = parseSwitch(value)
 	default:
 		err = errors.New("there is no such option")
 	}
@@ -178,10 +186,19 @@ func (c *Config) complete() error {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
-	if c.Endpoint == "" {
-		c.ConditionalDelete = true
+	if c.isAWS() {
+		c.ConditionalDelete, c.LeadingSlash = true, true
 	}
 	return errors.Join(c.checkEndpoint(), c.checkCredentials(), c.checkRest())
+}
+
+// isAWS is true for private endpoints of AWS, too.
+func (c *Config) isAWS() bool {
+	if c.Endpoint == "" {
+		return true
+	}
+	u, err := url.Parse(c.Endpoint)
+	return err == nil && (strings.HasSuffix(u.Hostname(), ".amazonaws.com") || strings.HasSuffix(u.Hostname(), ".amazonaws.com.cn"))
 }
 
 func (c *Config) checkEndpoint() error {

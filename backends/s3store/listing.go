@@ -30,9 +30,12 @@ func (s *Store) List(ctx context.Context, bucket string, opts *backends.ListOpti
 		MaxKeys:      pageLimit(opts.Limit),
 		EncodingType: types.EncodingTypeUrl,
 	}
-	if opts.Token != "" {
+	switch {
+	case opts.Token != "":
 		in.ContinuationToken = &opts.Token
-	} else {
+	case opts.After == "" && opts.Limit == 1:
+		in.StartAfter = optional(below(opts.Prefix))
+	default:
 		in.StartAfter = optional(opts.After)
 	}
 	out, err := s.client.ListObjectsV2(ctx, in)
@@ -46,7 +49,8 @@ func (s *Store) List(ctx context.Context, bucket string, opts *backends.ListOpti
 	return page, nil
 }
 
-// objectsPage drops the common prefix that after is within: S3 lists it, as keys
+// objectsPage trusts an answer only if it names its bucket: to the SDK any document,
+// and none, is a listing of nothing. It drops the common prefix that after is within: S3 lists it, as keys
 // above after are rolled up in it.
 func objectsPage(out *s3.ListObjectsV2Output, after string) (*backends.Page, error) {
 	page := &backends.Page{Truncated: deref(out.IsTruncated), Token: deref(out.NextContinuationToken)}
@@ -65,13 +69,23 @@ func objectsPage(out *s3.ListObjectsV2Output, after string) (*backends.Page, err
 			page.Prefixes = append(page.Prefixes, prefix)
 		}
 	}
-	if page.Truncated && page.Token == "" {
-		names.err = errors.Join(names.err, fmt.Errorf("%w: a page that is truncated without a token", errMalformed))
+	if out.Name == nil || page.Truncated && page.Token == "" {
+		names.err = errors.Join(names.err, fmt.Errorf("%w: a listing without bucket or without its next token", errMalformed))
 	}
 	if !page.Truncated {
 		page.Token = ""
 	}
 	return page, names.err
+}
+
+// below is a string that is less than prefix and all that begins with it, or empty.
+// MinIO answers a listing of one key without a start with the object whose key is
+// the prefix, if there is one, and says that there are no more.
+func below(prefix string) string {
+	if prefix == "" || prefix[0] <= ' ' || prefix[0] > '~' {
+		return ""
+	}
+	return string(prefix[0] - 1)
 }
 
 // decoder decodes names of a listing and keeps the first error. A space comes as %20

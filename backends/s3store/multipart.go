@@ -2,8 +2,11 @@ package s3store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -11,11 +14,13 @@ import (
 	"chatelaine/backends"
 )
 
-// CreateUpload implements backends.Multiparter. The upload is created for full-object
-// checksums: for those alone Complete need not name the checksum of each part.
+// CreateUpload implements backends.Multiparter. AWS wants to know the checksum of the
+// parts from the start, and full-object checksums are those for which Complete need
+// not name each part's. Of other servers MinIO wants them named nevertheless, but
+// verifies the parts' checksums without having been told.
 func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs backends.Attributes) (backends.UploadID, error) {
 	doing := fmt.Sprintf("creating an upload to %q", key)
-	if err := firstError(backends.CheckBucket(bucket), backends.CheckKey(key), attrs.Check()); err != nil {
+	if err := firstError(s.checkName(bucket, key), attrs.Check()); err != nil {
 		return backends.UploadID{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	in := &s3.CreateMultipartUploadInput{
@@ -24,12 +29,9 @@ func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs back
 		ContentType: optional(attrs.ContentType),
 		Metadata:    attrs.Metadata,
 	}
-	switch s.cfg.Checksum {
-	case CRC64NVME:
-		in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc64nvme, types.ChecksumTypeFullObject
-	case CRC32C:
-		in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc32c, types.ChecksumTypeFullObject
-	case NoChecksum:
+	if s.cfg.isAWS() && s.cfg.Checksum != NoChecksum {
+		in.ChecksumAlgorithm = types.ChecksumAlgorithm(strings.ToUpper(string(s.cfg.Checksum)))
+		in.ChecksumType = types.ChecksumTypeFullObject
 	}
 	out, err := s.client.CreateMultipartUpload(ctx, in, once)
 	if err != nil {
@@ -44,7 +46,7 @@ func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs back
 // PutPart implements backends.Multiparter.
 func (s *Store) PutPart(ctx context.Context, id backends.UploadID, number int, body backends.Body) (backends.Part, error) {
 	doing := fmt.Sprintf("putting part %d of %q", number, id.Key)
-	if err := firstError(checkUpload(id), backends.CheckPartNumber(number), checkSize(body.Size)); err != nil {
+	if err := firstError(s.checkUpload(id), backends.CheckPartNumber(number), checkSize(body.Size)); err != nil {
 		return backends.Part{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	in := &s3.UploadPartInput{Bucket: &id.Bucket, Key: &id.Key, UploadId: &id.ID, PartNumber: part32(number)}
@@ -63,10 +65,7 @@ func (s *Store) PutPart(ctx context.Context, id backends.UploadID, number int, b
 func (s *Store) Complete(ctx context.Context, id backends.UploadID, parts []backends.Part, cond backends.Conditions) (backends.Written, error) {
 	doing := fmt.Sprintf("completing %q", id.Key)
 	match, noneMatch, err := writeConditions(cond)
-	if err == nil && len(parts) == 0 {
-		err = fmt.Errorf("%w: there are none", backends.ErrInvalidPart)
-	}
-	if err := firstError(checkUpload(id), err); err != nil {
+	if err := firstError(s.checkUpload(id), err, checkOrder(parts)); err != nil {
 		return backends.Written{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	completed := make([]types.CompletedPart, len(parts))
@@ -88,7 +87,7 @@ func (s *Store) Complete(ctx context.Context, id backends.UploadID, parts []back
 // Abort implements backends.Multiparter.
 func (s *Store) Abort(ctx context.Context, id backends.UploadID) error {
 	doing := fmt.Sprintf("aborting an upload to %q", id.Key)
-	if err := checkUpload(id); err != nil {
+	if err := s.checkUpload(id); err != nil {
 		return fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
@@ -100,7 +99,7 @@ func (s *Store) Abort(ctx context.Context, id backends.UploadID) error {
 // ListParts implements backends.Multiparter.
 func (s *Store) ListParts(ctx context.Context, id backends.UploadID, after, limit int) (*backends.PartsPage, error) {
 	doing := fmt.Sprintf("listing the parts of %q", id.Key)
-	if err := checkUpload(id); err != nil {
+	if err := s.checkUpload(id); err != nil {
 		return nil, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	in := &s3.ListPartsInput{Bucket: &id.Bucket, Key: &id.Key, UploadId: &id.ID, MaxParts: pageLimit(limit)}
@@ -110,6 +109,9 @@ func (s *Store) ListParts(ctx context.Context, id backends.UploadID, after, limi
 	out, err := s.client.ListParts(ctx, in)
 	if err != nil {
 		return nil, wrap(ctx, doing, backends.ErrUploadNotFound, err)
+	}
+	if out.UploadId == nil {
+		return nil, fmt.Errorf("s3store: %s: %w: %w: no listing", doing, backends.ErrUnavailable, errMalformed)
 	}
 	page := &backends.PartsPage{}
 	for _, p := range out.Parts {
@@ -168,14 +170,31 @@ func uploadsPage(bucket string, out *s3.ListMultipartUploadsOutput) (*backends.U
 	if page.Truncated {
 		page.NextKey, page.NextIDMarker = names.decode(out.NextKeyMarker), deref(out.NextUploadIdMarker)
 	}
+	if out.Bucket == nil {
+		names.err = errors.Join(names.err, fmt.Errorf("%w: no listing", errMalformed))
+	}
 	return page, names.err
 }
 
-func checkUpload(id backends.UploadID) error {
-	if id.ID == "" {
-		return fmt.Errorf("%w: no ID", backends.ErrUploadNotFound)
+func (s *Store) checkUpload(id backends.UploadID) error {
+	// As a path, the ID is one that MinIO looks for among its files.
+	if slices.ContainsFunc(strings.Split(id.ID, "/"), func(s string) bool { return s == "" || s == "." || s == ".." }) {
+		return fmt.Errorf("%w: ID %.80q", backends.ErrUploadNotFound, id.ID)
 	}
-	return firstError(backends.CheckBucket(id.Bucket), backends.CheckKey(id.Key))
+	return s.checkName(id.Bucket, id.Key)
+}
+
+// checkOrder is for servers that take a part twice (MinIO).
+func checkOrder(parts []backends.Part) error {
+	if len(parts) == 0 {
+		return fmt.Errorf("%w: there are none", backends.ErrInvalidPart)
+	}
+	for i, p := range parts[1:] {
+		if p.Number <= parts[i].Number {
+			return fmt.Errorf("%w: %d follows %d", backends.ErrInvalidPart, p.Number, parts[i].Number)
+		}
+	}
+	return nil
 }
 
 func part32(number int) *int32 {

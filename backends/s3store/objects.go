@@ -21,7 +21,7 @@ func (s *Store) Put(ctx context.Context, id backends.ObjectID, body backends.Bod
 		opts = &backends.PutOptions{}
 	}
 	match, noneMatch, err := writeConditions(opts.Conditions)
-	if err := firstError(checkObject(id), err, opts.Attributes.Check(), checkSize(body.Size)); err != nil {
+	if err := firstError(s.checkName(id.Bucket, id.Key), err, opts.Attributes.Check(), checkSize(body.Size)); err != nil {
 		return backends.Written{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	in := &s3.PutObjectInput{
@@ -75,7 +75,7 @@ func (s *Store) Get(ctx context.Context, id backends.ObjectID, opts *backends.Ge
 		opts = &backends.GetOptions{}
 	}
 	rng, err := rangeHeader(opts.Range)
-	if err := firstError(checkObject(id), err); err != nil {
+	if err := firstError(s.checkName(id.Bucket, id.Key), err); err != nil {
 		return nil, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	cond, local := readConditions(opts.Conditions)
@@ -101,7 +101,7 @@ func (s *Store) Get(ctx context.Context, id backends.ObjectID, opts *backends.Ge
 func object(ctx context.Context, key string, out *s3.GetObjectOutput) (*backends.Object, error) {
 	rng, size, err := extent(deref(out.ContentRange), out.ContentLength)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", backends.ErrUnavailable, err)
+		return nil, err
 	}
 	return &backends.Object{
 		Info: backends.Info{
@@ -150,7 +150,7 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 	if opts == nil {
 		opts = &backends.GetOptions{}
 	}
-	if err := checkObject(id); err != nil {
+	if err := s.checkName(id.Bucket, id.Key); err != nil {
 		return backends.Info{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	cond, local := readConditions(opts.Conditions)
@@ -191,7 +191,7 @@ func (s *Store) Delete(ctx context.Context, id backends.ObjectID, opts *backends
 	if noneMatch != nil || match != nil && !s.cfg.ConditionalDelete {
 		err = backends.ErrUnsupported
 	}
-	if err := firstError(checkObject(id), err); err != nil {
+	if err := firstError(s.checkName(id.Bucket, id.Key), err); err != nil {
 		return backends.Deleted{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	var options []func(*s3.Options)
@@ -207,8 +207,11 @@ func (s *Store) Delete(ctx context.Context, id backends.ObjectID, opts *backends
 	return backends.Deleted{Version: deref(out.VersionId), Marker: deref(out.DeleteMarker)}, nil
 }
 
-func checkObject(id backends.ObjectID) error {
-	return firstError(backends.CheckBucket(id.Bucket), backends.CheckKey(id.Key))
+func (s *Store) checkName(bucket, key string) error {
+	if strings.HasPrefix(key, "/") && !s.cfg.LeadingSlash {
+		return fmt.Errorf("%w: %.80q: the server may take it for the key without the slash", backends.ErrInvalidName, key)
+	}
+	return firstError(backends.CheckBucket(bucket), backends.CheckKey(key))
 }
 
 func checkSize(size int64) error {
@@ -240,17 +243,27 @@ type readHeaders struct {
 	modifiedSince, unmodifiedSince *time.Time
 }
 
-// readConditions are the headers of a conditional read. Servers do not agree on
-// lists of ETags: conditions with one are not sent, but checked on the answer, which
-// is as atomic. Then local has them; otherwise it is empty.
+// readConditions are the headers of a conditional read. Servers do not agree on lists
+// of ETags, nor on what counts of several conditions (RFC 9110 section 13.2.2): only
+// one that stands alone is sent. Any others are checked on the answer, which is as
+// atomic. Then local has them; otherwise it is empty.
 func readConditions(c backends.Conditions) (headers readHeaders, local backends.Conditions) {
-	if len(c.IfMatch) > 1 || len(c.IfNoneMatch) > 1 {
-		return readHeaders{}, c
+	if len(c.IfMatch) > 0 {
+		c.IfUnmodifiedSince = time.Time{}
 	}
-	return readHeaders{
+	if len(c.IfNoneMatch) > 0 {
+		c.IfModifiedSince = time.Time{}
+	}
+	h := readHeaders{
 		match: etagHeader(c.IfMatch), noneMatch: etagHeader(c.IfNoneMatch),
 		modifiedSince: optional(c.IfModifiedSince), unmodifiedSince: optional(c.IfUnmodifiedSince),
-	}, backends.Conditions{}
+	}
+	guarded := h.match != nil || h.unmodifiedSince != nil
+	fresh := h.noneMatch != nil || h.modifiedSince != nil
+	if guarded && fresh || len(c.IfMatch) > 1 || len(c.IfNoneMatch) > 1 {
+		return readHeaders{}, c
+	}
+	return h, backends.Conditions{}
 }
 
 func etagHeader(etags []string) *string {
@@ -281,14 +294,18 @@ func rangeHeader(r *backends.Range) (*string, error) {
 // extent is what an answer's body covers, and the size of the object.
 func extent(contentRange string, length *int64) (backends.Range, int64, error) {
 	if length == nil || *length < 0 {
-		return backends.Range{}, 0, fmt.Errorf("%w: no length", errMalformed)
+		return backends.Range{}, 0, fmt.Errorf("%w: %w: no length", backends.ErrUnavailable, errMalformed)
 	}
 	if contentRange == "" {
 		return backends.Range{Length: *length}, *length, nil
 	}
+	if *length == 0 && sizeOf(contentRange) == 0 {
+		// MinIO, for a suffix of an empty object: 206 and "bytes 0--1/0".
+		return backends.Range{}, 0, &backends.RangeError{Size: 0}
+	}
 	first, last, size, ok := parseContentRange(contentRange)
 	if !ok || last-first+1 != *length {
-		return backends.Range{}, 0, fmt.Errorf("%w: %d bytes for range %.80q", errMalformed, *length, contentRange)
+		return backends.Range{}, 0, fmt.Errorf("%w: %w: %d bytes for range %.80q", backends.ErrUnavailable, errMalformed, *length, contentRange)
 	}
 	return backends.Range{Offset: first, Length: *length}, size, nil
 }

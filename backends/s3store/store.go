@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -31,10 +32,19 @@ import (
 // limits").
 const maxPut = 5 << 30
 
+// A client waits at the other end: what takes longer than these is better told.
 const (
-	attempts   = 3
-	maxBackoff = 2 * time.Second
+	attempts     = 3
+	firstBackoff = 100 * time.Millisecond
+	maxBackoff   = time.Second
 )
+
+// backoff is up to 100 ms before the first repetition, and up to twice as long
+// before each one that follows.
+func backoff(attempt int, _ error) (time.Duration, error) {
+	most := min(firstBackoff<<min(max(attempt-1, 0), 10), maxBackoff)
+	return rand.N(most), nil //nolint:gosec // G404: to spread requests, not to hide anything
+}
 
 // Store is a backends.Store and backends.Multiparter. Put and PutPart return only
 // once Reader is no longer being read, also when their context is cancelled: a
@@ -101,7 +111,7 @@ func (s *Store) options(creds aws.CredentialsProvider) s3.Options {
 		HTTPClient:   answers{transport: s.transport, stall: s.cfg.Stall},
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts = attempts
-			o.MaxBackoff = maxBackoff
+			o.Backoff = retry.BackoffDelayerFunc(backoff)
 		}),
 		// The sealed bytes are authenticated by who opens them, and framed by payload.
 		RequestChecksumCalculation:  aws.RequestChecksumCalculationWhenRequired,
