@@ -105,12 +105,11 @@ func (c *call) uploadPart() error {
 	if err != nil {
 		return err
 	}
-	h := c.w.Header()
-	if result.Checksum != nil {
-		setPartChecksum(h, *result.Checksum)
-	}
-	if body.sum != nil {
-		setPartChecksum(h, objects.Checksum{Algorithm: body.stated.algorithm, Value: body.value()})
+	switch { // clients send it back at Complete, which knows the upload's algorithm alone
+	case result.Checksum != nil:
+		setPartChecksum(c.w.Header(), *result.Checksum)
+	case body.sum != nil:
+		setPartChecksum(c.w.Header(), objects.Checksum{Algorithm: body.stated.algorithm, Value: body.value()})
 	}
 	c.answerPut(result.ETag, "", result.KEK)
 	return nil

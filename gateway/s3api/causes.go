@@ -1,0 +1,223 @@
+package s3api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+
+	"chatelaine/backends"
+	"chatelaine/gateway/access"
+	"chatelaine/gateway/keys"
+	"chatelaine/gateway/objects"
+	"chatelaine/gateway/sealed"
+)
+
+// cause is a row of the error table: what an error of the layers below means to a
+// client. The message may quote what the client itself sent, and nothing else.
+type cause struct {
+	err   error
+	fault func(c *call, err error) *fault
+}
+
+// causes is the one error table. The first row whose error is in the chain counts:
+// what is wrong with the request comes before what a backend made of it, and the
+// closer error before the wider.
+func causes() []cause {
+	return slices.Concat(bodyCauses(), claimCauses(), credentialCauses(), presignedCauses(), signatureCauses(),
+		gateCauses(), objectCauses(), storedCauses(), backendCauses(), endCauses())
+}
+
+// fixed is a row that says the same each time.
+func fixed(err error, status int, code, message string) cause {
+	return cause{err, func(*call, error) *fault { return refused(status, code, message) }}
+}
+
+// later is a row for what may work when it is tried again.
+func later(err error, code, message string) cause {
+	return cause{err, func(*call, error) *fault {
+		return &fault{status: http.StatusServiceUnavailable, code: code, message: message, retry: true}
+	}}
+}
+
+// alarming is a row that a person must look at.
+func alarming(err error, message string) cause {
+	return cause{err, func(*call, error) *fault {
+		return &fault{status: http.StatusInternalServerError, code: "InternalError", message: message, alarm: true}
+	}}
+}
+
+const unavailable = "Service is unable to handle request."
+
+// gateCauses: access and the KMS.
+func gateCauses() []cause {
+	return []cause{
+		fixed(access.ErrDenied, http.StatusForbidden, "AccessDenied", "Access Denied."),
+		later(access.ErrUnrecorded, "ServiceUnavailable", unavailable),
+		fixed(keys.ErrBlocked, http.StatusForbidden, "AccessDenied", "The key of this bucket is blocked."),
+		later(keys.ErrUnavailable, "ServiceUnavailable", unavailable),
+		{keys.ErrBucketNotFound, noSuchBucket},
+		{keys.ErrBucketOwned, bucketMine},
+		{keys.ErrBucketExists, bucketTaken},
+		alarming(keys.ErrKeyNotFound, "The key that this object is sealed with is not known."),
+	}
+}
+
+// objectCauses: what the service refuses.
+func objectCauses() []cause {
+	const length = "You did not provide the number of bytes specified by the Content-Length HTTP header"
+	return []cause{
+		fixed(sealed.ErrShortBody, http.StatusBadRequest, "IncompleteBody", length),
+		fixed(sealed.ErrLongBody, http.StatusBadRequest, "IncompleteBody", length),
+		fixed(objects.ErrReserved, http.StatusForbidden, "AccessDenied", "Keys under "+objects.ReservedPrefix+" are reserved for the gateway."),
+		fixed(objects.ErrKeyName, http.StatusBadRequest, "InvalidURI", "The specified URI couldn't be parsed."),
+		fixed(objects.ErrMetadataTooLarge, http.StatusBadRequest, "MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size"),
+		fixed(objects.ErrBodyTooLarge, http.StatusBadRequest, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size."),
+		{objects.ErrPartNumber, partNumberFault},
+		fixed(objects.ErrPartOrder, http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number."),
+		fixed(objects.ErrChecksumMissing, http.StatusBadRequest, "InvalidRequest",
+			"The upload was created with a checksum of its parts' checksums. The complete request must include the checksum for each part."),
+		{objects.ErrChecksumMismatch, checksumFault},
+		{objects.ErrSizeMismatch, sizeFault},
+		fixed(objects.ErrUnsupported, http.StatusNotImplemented, "NotImplemented", "The bucket's backend does not support this request."),
+	}
+}
+
+// storedCauses: what is stored is not what was stored.
+func storedCauses() []cause {
+	return []cause{
+		alarming(objects.ErrNotSealed, "The stored object was not sealed by this gateway."),
+		alarming(sealed.ErrCorrupt, "The stored object does not verify."),
+		alarming(sealed.ErrUnsupported, "The stored object is of an unknown format."),
+	}
+}
+
+// backendCauses: what a store says. Uploads come before objects, because an upload
+// may be looked for as an object.
+func backendCauses() []cause {
+	const big, small = "Your proposed upload exceeds the maximum allowed object size.", "Your proposed upload is smaller than the minimum allowed size"
+	return []cause{
+		{backends.ErrUploadNotFound, noSuchUpload},
+		{backends.ErrInvalidPart, invalidPart},
+		{backends.ErrNotFound, noSuchKey},
+		{backends.ErrBucketNotFound, noSuchBucket},
+		{backends.ErrBucketExists, bucketTaken},
+		{backends.ErrBucketNotEmpty, bucketNotEmpty},
+		{backends.ErrPrecondition, preconditionFailed},
+		fixed(backends.ErrConflict, http.StatusConflict, "ConditionalRequestConflict",
+			"The conditional request cannot succeed due to a conflicting operation against this resource."),
+		{backends.ErrNotModified, notModified},
+		{backends.ErrRange, rangeFault},
+		fixed(backends.ErrTooSmall, http.StatusBadRequest, "EntityTooSmall", small),
+		fixed(backends.ErrTooLarge, http.StatusBadRequest, "EntityTooLarge", big),
+		fixed(backends.ErrInvalidName, http.StatusBadRequest, "InvalidArgument", "The bucket's backend cannot hold that name."),
+		fixed(backends.ErrUnsupported, http.StatusNotImplemented, "NotImplemented", "The bucket's backend does not support this request."),
+		{backends.ErrFull, func(*call, error) *fault {
+			return &fault{status: http.StatusInsufficientStorage, code: "InsufficientStorage", message: "No space left on the backend.", alarm: true}
+		}},
+		alarming(backends.ErrDenied, "The backend refused the gateway."),
+		later(backends.ErrUnavailable, "SlowDown", "Please reduce your request rate."),
+	}
+}
+
+// endCauses: a client or a clock ended the request.
+func endCauses() []cause {
+	return []cause{
+		fixed(os.ErrDeadlineExceeded, http.StatusBadRequest, "RequestTimeout",
+			"Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed."),
+		later(context.DeadlineExceeded, "SlowDown", "Please reduce your request rate."),
+		fixed(context.Canceled, statusClientGone, "RequestTimeout", "The client closed the connection."),
+	}
+}
+
+// statusClientGone is what the log shows for a client that nobody can answer.
+const statusClientGone = 499
+
+func noSuchBucket(c *call, _ error) *fault {
+	return refused(http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist.", field{"BucketName", c.bucketName})
+}
+
+func bucketTaken(c *call, _ error) *fault {
+	return refused(http.StatusConflict, "BucketAlreadyExists", "The requested bucket name is not available. "+
+		"The bucket name can not be an existing collection, and the bucket namespace is shared by all users of the system. "+
+		"Please select a different name and try again.", field{"BucketName", c.bucketName})
+}
+
+func bucketMine(c *call, _ error) *fault {
+	return refused(http.StatusConflict, "BucketAlreadyOwnedByYou",
+		"Your previous request to create the named bucket succeeded and you already own it.", field{"BucketName", c.bucketName})
+}
+
+func bucketNotEmpty(c *call, _ error) *fault {
+	return refused(http.StatusConflict, "BucketNotEmpty", "The bucket you tried to delete is not empty.", field{"BucketName", c.bucketName})
+}
+
+func noSuchKey(c *call, _ error) *fault {
+	if version := c.query.Get("versionId"); version != "" {
+		return refused(http.StatusNotFound, "NoSuchVersion", "The specified version does not exist.", field{"Key", c.key}, field{"VersionId", version})
+	}
+	return refused(http.StatusNotFound, "NoSuchKey", "The specified key does not exist.", field{"Key", c.key})
+}
+
+func noSuchUpload(c *call, _ error) *fault {
+	return refused(http.StatusNotFound, "NoSuchUpload", "The specified multipart upload does not exist. "+
+		"The upload ID may be invalid, or the upload may have been aborted or completed.", field{"UploadId", c.query.Get("uploadId")})
+}
+
+func invalidPart(c *call, _ error) *fault {
+	return bad("InvalidPart", "One or more of the specified parts could not be found. The part may not have been uploaded, "+
+		"or the specified entity tag may not match the part's entity tag.", field{"UploadId", c.query.Get("uploadId")})
+}
+
+// partNumberFault is for 10000, which S3 takes and the gateway needs for itself.
+func partNumberFault(c *call, _ error) *fault {
+	return invalidArgument("Part number must be an integer between 1 and "+strconv.Itoa(objects.MaxPartNumber)+", inclusive.",
+		"partNumber", c.query.Get("partNumber"))
+}
+
+func checksumFault(c *call, _ error) *fault {
+	if sum, err := c.objectChecksum(); err == nil && sum != nil {
+		return badDigest(sum.Algorithm)
+	}
+	return bad("BadDigest", "The checksum you specified did not match the calculated checksum.")
+}
+
+func sizeFault(c *call, _ error) *fault {
+	return invalidRequest("The provided 'x-amz-mp-object-size' header value " + c.header.Get("X-Amz-Mp-Object-Size") + " does not match what was computed")
+}
+
+// preconditionFailed names the condition, as far as the request tells.
+func preconditionFailed(c *call, _ error) *fault {
+	f := refused(http.StatusPreconditionFailed, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold.")
+	for _, name := range []string{"If-Match", "If-None-Match", "If-Unmodified-Since"} {
+		if c.header.Get(name) != "" {
+			return f.with(field{"Condition", name})
+		}
+	}
+	return f
+}
+
+func notModified(_ *call, err error) *fault {
+	f := refused(http.StatusNotModified, "NotModified", "Not Modified")
+	var n *backends.NotModified
+	if errors.As(err, &n) {
+		f.header = map[string]string{"Etag": quoted(n.ETag)}
+		if !n.Modified.IsZero() {
+			f.header["Last-Modified"] = n.Modified.UTC().Format(http.TimeFormat)
+		}
+	}
+	return f
+}
+
+func rangeFault(c *call, err error) *fault {
+	if number, convErr := strconv.Atoi(c.query.Get("partNumber")); convErr == nil {
+		return unsatisfiablePart(number)
+	}
+	var beyond *objects.RangeError
+	if errors.As(err, &beyond) {
+		return invalidRange(c.header.Get("Range"), beyond.Size)
+	}
+	return refused(http.StatusRequestedRangeNotSatisfiable, "InvalidRange", "The requested range is not satisfiable")
+}
