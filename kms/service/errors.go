@@ -130,12 +130,18 @@ func sentinelOf(err *connect.Error) error {
 			return sentinelNamed(r.GetWord())
 		}
 	}
-	switch err.Code() { //nolint:exhaustive // the others have no sentinel
-	case connect.CodeUnavailable, connect.CodeDeadlineExceeded:
+	if unanswered(err) {
 		return kms.ErrUnavailable
-	default:
-		return nil
 	}
+	return nil
+}
+
+// unanswered: the KMS could not be reached, or did not answer in time, or the
+// connection failed (a refused certificate has code Unknown).
+func unanswered(err *connect.Error) bool {
+	code := err.Code()
+	return code == connect.CodeUnavailable || code == connect.CodeDeadlineExceeded ||
+		code == connect.CodeUnknown && !connect.IsWireError(err)
 }
 
 func sentinelNamed(word string) error {
