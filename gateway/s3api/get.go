@@ -152,8 +152,9 @@ func setAttributes(h http.Header, a objects.Attributes) {
 			h.Set(f.name, f.value)
 		}
 	}
+	// In lower case, as S3 does: applications find "note" by that very name.
 	for name, value := range a.Metadata {
-		h.Set(metaPrefix+name, value)
+		h[strings.ToLower(metaPrefix)+name] = []string{value}
 	}
 }
 

@@ -148,6 +148,9 @@ func (c *call) copySourceMisplaced() error {
 // unmatched tells requests that make no sense from those that nobody has written
 // a handler for.
 func (c *call) unmatched() error {
+	if c.query.Has("AWSAccessKeyId") && c.query.Has("Signature") { // presigned by version 2
+		return invalidRequest("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+	}
 	object := c.level == levelObject
 	plain := len(c.query) == 0
 	switch c.r.Method {
