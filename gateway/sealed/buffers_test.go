@@ -50,7 +50,7 @@ func TestBuffersForgetPlaintext(t *testing.T) {
 		if err := stream.Close(); err != nil || bytes.Contains(stream.buf.b, []byte("plaintext")) {
 			t.Errorf("%s: plaintext is left in the buffer (%v)", name, err)
 		}
-		if _, err := stream.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		if _, err := stream.Read(make([]byte, 1)); err == nil || atEnd(err) {
 			t.Errorf("%s: Read after Close gives %v", name, err)
 		}
 		if err := stream.Close(); err != nil {

@@ -78,7 +78,7 @@ func TestKeysDoNotPrint(t *testing.T) {
 
 func checkNoSecret(t *testing.T, where, printed string, secret []byte) {
 	t.Helper()
-	decimal := strings.Trim(fmt.Sprint(secret[:8]), "[]")
+	decimal := strings.Trim(fmt.Sprintf("%d", secret[:8]), "[]")
 	for _, form := range []string{string(secret[:8]), hex.EncodeToString(secret[:8]), decimal, strings.ReplaceAll(decimal, " ", ", "), "0x4b, 0x39, 0x4b"} {
 		if strings.Contains(strings.ToLower(printed), strings.ToLower(form)) {
 			t.Errorf("%s prints the key", where)

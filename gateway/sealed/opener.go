@@ -70,7 +70,7 @@ func (s Suite) NewOpener(t *Table, dek Key, src io.Reader, r Read) (*Opener, err
 			return nil, err
 		}
 	}
-	o.lease.buffers, o.buf = s.Buffers, s.Buffers.get(batchSize(r.Options.Batch))
+	o.buffers, o.buf = s.Buffers, s.Buffers.get(batchSize(r.Options.Batch))
 	return o, nil
 }
 
@@ -135,7 +135,7 @@ func (o *Opener) WriteTo(w io.Writer) (total int64, err error) {
 			return total, err
 		}
 	}
-	if o.err == io.EOF {
+	if atEnd(o.err) {
 		return total, nil
 	}
 	return total, o.err
@@ -222,9 +222,9 @@ func (o *Opener) fetch(e Entry, size int) error {
 func (o *Opener) fill(b []byte) error {
 	n, err := fill(o.src, b)
 	switch {
-	case err == nil || (err == io.EOF && n == len(b)):
+	case err == nil || (atEnd(err) && n == len(b)):
 		return nil
-	case err == io.EOF:
+	case atEnd(err):
 		return fmt.Errorf("%w: stored bytes end early", ErrCorrupt)
 	}
 	return fmt.Errorf("sealed: reading stored bytes: %w", err)
@@ -283,7 +283,7 @@ func (o *Opener) readTail() ([]byte, error) {
 	if n > 0 {
 		return nil, fmt.Errorf("%w: stored bytes go on behind the footer", ErrCorrupt)
 	}
-	if err != io.EOF {
+	if !atEnd(err) {
 		return nil, fmt.Errorf("sealed: reading stored bytes: %w", err)
 	}
 	return end, nil

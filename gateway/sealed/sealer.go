@@ -118,9 +118,9 @@ func (s *Sealer) refill() error {
 		err = s.end()
 	}
 	switch {
-	case err == io.EOF && s.left > 0:
+	case atEnd(err) && s.left > 0:
 		return fmt.Errorf("%w: %d of %d bytes", ErrShortBody, s.part.Length-s.left, s.part.Length)
-	case err == io.EOF:
+	case atEnd(err):
 		s.ended = true
 	case err != nil:
 		return err
@@ -135,7 +135,7 @@ func (s *Sealer) refill() error {
 // end returns the error that src ends with: io.EOF where all is well.
 func (s *Sealer) end() error {
 	n, err := fill(s.src, s.probe[:])
-	if n > 0 && (err == nil || err == io.EOF) {
+	if n > 0 && (err == nil || atEnd(err)) {
 		return fmt.Errorf("%w: more than %d bytes", ErrLongBody, s.part.Length)
 	}
 	return err

@@ -76,6 +76,7 @@ func (s *source) Read(p []byte) (int, error) {
 // TestFalseBodiesNeverBecomeObjects is about all that a source can do wrong, at sizes around a chunk and a batch.
 func TestFalseBodiesNeverBecomeObjects(t *testing.T) {
 	boom := errors.New("signature does not match")
+	wrapped := fmt.Errorf("trailer of the request: %w", io.EOF)
 	dek := testKey(t, 1)
 	for _, n := range []int64{0, 1, ChunkSize, 64 * ChunkSize, 64*ChunkSize + 1, 130 * ChunkSize} {
 		for _, joined := range []bool{false, true} {
@@ -90,6 +91,7 @@ func TestFalseBodiesNeverBecomeObjects(t *testing.T) {
 				{"a batch too many", n + MaxBatch*ChunkSize, io.EOF, ErrLongBody},
 				{"verdict at the end", n, boom, boom},
 				{"failing midway", n / 2, boom, boom},
+				{"verdict that wraps io.EOF", n, wrapped, wrapped},
 				{"failing behind the end", n + 1, boom, boom},
 				{"cut by the transport", n / 2, io.ErrUnexpectedEOF, io.ErrUnexpectedEOF},
 			} {
@@ -106,16 +108,21 @@ func TestFalseBodiesNeverBecomeObjects(t *testing.T) {
 				if tt.name == "failing behind the end" && errors.Is(err, ErrLongBody) {
 					err = boom // either verdict is right
 				}
-				if !errors.Is(err, tt.want) || (tt.want == boom && err != boom) {
+				if !errors.Is(err, tt.want) || (unchanged(tt.want, boom) && !unchanged(err, boom)) {
 					t.Errorf("%s: got %v, want %v", name, err, tt.want)
 				}
 				checkWithheld(t, name, got, n)
-				if _, again := sealer.Read(make([]byte, 1<<20)); again == nil || again == io.EOF {
+				if _, again := sealer.Read(make([]byte, 1<<20)); again == nil || atEnd(again) {
 					t.Errorf("%s: reading on gives %v", name, again)
 				}
 			}
 		}
 	}
+}
+
+// unchanged tells whether err is want itself, and not something around it.
+func unchanged(err, want error) bool {
+	return err == want //nolint:errorlint // that is the point
 }
 
 // checkWithheld sees to it that no part of the last batch got out.
@@ -154,7 +161,7 @@ func TestSealerRefusesWhatTheFormatHasNot(t *testing.T) {
 	}
 	_, err = io.ReadAll(sealer)
 	wantError(t, "randomness for the trailer", err, io.EOF)
-	if err == io.EOF {
+	if atEnd(err) {
 		t.Error("a trailer that cannot be sealed looks like a good end")
 	}
 }
@@ -275,7 +282,7 @@ func TestLateChecksum(t *testing.T) {
 	wantError(t, "another salt", err, ErrCorrupt)
 	boom := errors.New("checksum differs")
 	got, err = read(Options{Checksum: func() (Checksum, error) { return late, boom }})
-	if err != boom || len(got) >= len(want)-int(trailerSize(1)) {
+	if !unchanged(err, boom) || len(got) >= len(want)-int(trailerSize(1)) {
 		t.Errorf("got %d bytes, %v", len(got), err)
 	}
 	_, err = read(Options{Checksum: func() (Checksum, error) { return Checksum{Algorithm: SHA256, Value: []byte{1}}, nil }})

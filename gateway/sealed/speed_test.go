@@ -84,7 +84,7 @@ func sealStream(tb testing.TB, s Suite, dek Key, out []byte) {
 	for err == nil {
 		_, err = sealer.Read(out)
 	}
-	if err != io.EOF {
+	if !atEnd(err) {
 		tb.Fatal(err)
 	}
 }

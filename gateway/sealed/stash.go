@@ -62,11 +62,10 @@ func StashKeyID(stash []byte) (id KeyID, err error) {
 
 // OpenStash opens what SealStash made for this upload under this key; otherwise it fails with ErrCorrupt.
 func (s Suite) OpenStash(stash []byte, bucketKey Key, name UploadName) (Stash, error) {
-	id, err := StashKeyID(stash)
-	if err != nil {
+	if _, err := StashKeyID(stash); err != nil {
 		return Stash{}, err
 	}
-	pt, err := s.openMessage(bucketKey, uploadContext(name), stash[len(id):])
+	pt, err := s.openMessage(bucketKey, uploadContext(name), stash[len(KeyID{}):])
 	if err != nil {
 		return Stash{}, fmt.Errorf("%w (stash)", err)
 	}

@@ -111,10 +111,8 @@ func sealEnvelopes(vs []vectorEnvelope) []vectorEnvelope {
 		v.BucketKey, v.KeyID = refText("bucket key of "+v.Name, 32), refText("key id of "+v.Name, 16)
 		v.Space, v.Salt, v.DEK = refText("space of "+v.Name, 16), refText("envelope salt of "+v.Name, 24), refText("dek of "+v.Name, 32)
 		v.Key, v.Created = "dir/"+v.Name+" ä%2F+", 1_800_000_000_000+int64(i)
-		switch {
-		case v.Kind == Multipart:
-			v.PartSalt = make([]byte, 24)
-		default:
+		v.PartSalt = make([]byte, 24)
+		if v.Kind == Single {
 			v.PartSalt = refText("part salt of "+v.Name, 24)
 			if v.Length == 0 {
 				v.Length = 1_000_000 + int64(i)

@@ -100,8 +100,13 @@ func TestUnboundPartsNeedTheirHeaderOnlyInside(t *testing.T) {
 		off    int64
 		needed bool
 	}{
-		{0, false}, {ChunkSize, false}, {MinPartSize - 1, false}, {MinPartSize, false},
-		{MinPartSize + ChunkSize - 1, false}, {MinPartSize + ChunkSize, true}, {2*MinPartSize - 1, true},
+		{0, false},
+		{ChunkSize, false},
+		{MinPartSize - 1, false},
+		{MinPartSize, false},
+		{MinPartSize + ChunkSize - 1, false},
+		{MinPartSize + ChunkSize, true},
+		{2*MinPartSize - 1, true},
 	} {
 		w, needed := o.table.HeaderWindow(tt.off, 1)
 		if needed != tt.needed || (needed && w != Window{Offset: second.Sealed, Length: HeaderSize}) {
