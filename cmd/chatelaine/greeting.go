@@ -48,8 +48,8 @@ Paste into another shell:
   aws --endpoint-url %s s3 cp README.md s3://demo/
   aws --endpoint-url %s s3 ls s3://demo
 
-`, version, g.endpoint(), g.config.Region, g.user.id, g.user.secret,
-		quote(g.user.id), quote(g.user.secret), quote(g.config.Region), g.endpoint(), g.endpoint(), g.endpoint())
+`, version, g.endpoint(), g.config.Region, g.user.id, g.user.secret(),
+		quote(g.user.id), quote(g.user.secret()), quote(g.config.Region), g.endpoint(), g.endpoint(), g.endpoint())
 	g.places(&b)
 	_, err := io.WriteString(w, b.String())
 	return err

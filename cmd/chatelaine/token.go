@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -92,10 +91,9 @@ func (s *softHSM) make(ctx context.Context, executable string) error {
 	cmd := exec.CommandContext(ctx, executable, "kms", "init-token", "--module", s.module, "--label", tokenLabel, //nolint:gosec // G204: ourselves
 		"--pin-file", filepath.Join(aside, "pin"), "--so-pin-file", filepath.Join(aside, "so-pin"))
 	cmd.Env = append(childEnvironment(), s.environment(aside))
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
-		return &exitError{max(codeOf(err), exitFailure), fmt.Errorf("making the SoftHSM token: %w: %s", err, bytes.TrimSpace(said.Bytes()))}
+		return &exitError{max(codeOf(err), exitFailure), fmt.Errorf("making the SoftHSM token: %w", err)}
 	}
 	// An empty folder, or one without tokens, may be in the way.
 	if err := os.RemoveAll(s.home.token()); err != nil {

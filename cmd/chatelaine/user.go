@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	"chatelaine/kms/service/kmsv1"
@@ -13,20 +12,25 @@ import (
 // firstUser is the principal that `chatelaine up` makes.
 const firstUser = "first-user"
 
-// credentials are an S3 access key. They do not print.
-type credentials struct{ id, secret string }
+// credentials are an S3 access key. The secret does not print, not even from inside
+// another struct: of a func, fmt knows the address alone.
+type credentials struct {
+	id     string
+	secret func() string
+}
 
-// Format hides the secret from every verb.
-func (c credentials) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "credentials of %s", c.id) }
+func newCredentials(id, secret string) credentials {
+	return credentials{id, func() string { return secret }}
+}
 
 // userFromEnvironment reads the credentials that the first user is to have; none is
 // the zero value.
 func userFromEnvironment() (credentials, error) {
-	c := credentials{os.Getenv("CHATELAINE_ACCESS_KEY_ID"), os.Getenv("CHATELAINE_SECRET_ACCESS_KEY")}
-	if (c.id == "") != (c.secret == "") {
+	id, secret := os.Getenv("CHATELAINE_ACCESS_KEY_ID"), os.Getenv("CHATELAINE_SECRET_ACCESS_KEY")
+	if (id == "") != (secret == "") {
 		return credentials{}, usageError{errors.New("CHATELAINE_ACCESS_KEY_ID and CHATELAINE_SECRET_ACCESS_KEY go together: one is missing")}
 	}
-	return c, nil
+	return newCredentials(id, secret), nil
 }
 
 // ensureUser makes the first user where there is none, and returns its credentials:
@@ -34,7 +38,7 @@ func userFromEnvironment() (credentials, error) {
 func ensureUser(ctx context.Context, admin kmsv1connect.AdminServiceClient, wanted credentials) (credentials, error) {
 	if wanted.id != "" {
 		_, err := admin.EnsureAccessKey(ctx, &kmsv1.EnsureAccessKeyRequest{
-			Id: wanted.id, Secret: wanted.secret, Principal: firstUser, Replace: true, Revealable: true,
+			Id: wanted.id, Secret: wanted.secret(), Principal: firstUser, Replace: true, Revealable: true,
 		})
 		return wanted, err
 	}
@@ -44,10 +48,10 @@ func ensureUser(ctx context.Context, admin kmsv1connect.AdminServiceClient, want
 	}
 	if id := newestOf(known.GetAccessKeys()); id != "" {
 		revealed, err := admin.RevealAccessKey(ctx, &kmsv1.RevealAccessKeyRequest{Id: id})
-		return credentials{id, revealed.GetSecret()}, err
+		return newCredentials(id, revealed.GetSecret()), err
 	}
 	made, err := admin.CreateAccessKey(ctx, &kmsv1.CreateAccessKeyRequest{Principal: firstUser, Revealable: true})
-	return credentials{made.GetAccessKey().GetId(), made.GetSecret()}, err
+	return newCredentials(made.GetAccessKey().GetId(), made.GetSecret()), err
 }
 
 // newestOf is the id of the first user's newest usable access key, or empty.
