@@ -18,6 +18,7 @@ type progress struct {
 	rc    *http.ResponseController
 	stall time.Duration
 	n     int64
+	ended bool
 }
 
 func newProgress(w http.ResponseWriter, src io.Reader, stall time.Duration) *progress {
@@ -30,9 +31,19 @@ func (p *progress) Read(b []byte) (int, error) {
 	n, err := p.src.Read(b)
 	p.n += int64(n)
 	if errors.Is(err, io.EOF) {
+		p.ended = true
 		_ = p.rc.SetReadDeadline(time.Time{})
 	}
 	return n, err
+}
+
+// abandon bounds the time in which the server reads what a handler left of a body,
+// and leaves it as much again to send the answer after that.
+func (p *progress) abandon() {
+	if !p.ended {
+		_ = p.rc.SetReadDeadline(time.Now().Add(p.stall))
+		_ = p.rc.SetWriteDeadline(time.Now().Add(2 * p.stall))
+	}
 }
 
 // response counts what is written, remembers the status, and moves the write

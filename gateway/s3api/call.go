@@ -125,6 +125,9 @@ func (c *call) authorize(action, key string) error {
 
 // finish logs and counts, also when a handler cuts the connection.
 func (c *call) finish() {
+	if c.r.ContentLength != 0 {
+		c.body.abandon()
+	}
 	took := c.Now().Sub(c.start)
 	status := c.w.status
 	if status == 0 {

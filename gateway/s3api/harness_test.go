@@ -27,6 +27,7 @@ import (
 	"chatelaine/backends"
 	"chatelaine/backends/memstore"
 	"chatelaine/gateway/access"
+	"chatelaine/gateway/keys"
 	"chatelaine/gateway/keys/keystest"
 	"chatelaine/gateway/objects"
 )
@@ -156,6 +157,7 @@ type sent struct {
 	hash         string   // of the payload as stated; empty means the true one
 	key, secret  string   // ann's when empty
 	host         string
+	age          time.Duration       // how long ago it is signed
 	spoil        func(*http.Request) // after signing
 }
 
@@ -195,7 +197,7 @@ func (w *world) sign(r *http.Request, s sent) {
 	r.Header.Set("X-Amz-Content-Sha256", s.hash)
 	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
 	creds := aws.Credentials{AccessKeyID: s.key, SecretAccessKey: s.secret}
-	if err := signer.SignHTTP(w.t.Context(), creds, r, s.hash, "s3", region, time.Now()); err != nil {
+	if err := signer.SignHTTP(w.t.Context(), creds, r, s.hash, "s3", region, time.Now().Add(-s.age)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -286,4 +288,13 @@ func sameBytes(t *testing.T, got io.Reader, want []byte) {
 	if err != nil || !bytes.Equal(b, want) {
 		t.Errorf("got %d bytes and %v, want %d bytes", len(b), err, len(want))
 	}
+}
+
+func (w *world) bucketOf(t *testing.T) keys.Bucket {
+	t.Helper()
+	b, err := w.handler.Service.Bucket(t.Context(), "bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -1,0 +1,411 @@
+package s3api
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWhatNobodyHasWrittenIsNotImplemented(t *testing.T) {
+	w := newWorld(t)
+	w.put("k", "old")
+	for _, sub := range []string{
+		"acl", "cors", "policy", "policyStatus", "tagging", "versioning", "versions", "website", "lifecycle", "replication", "notification",
+		"logging", "encryption", "accelerate", "requestPayment", "object-lock", "ownershipControls", "publicAccessBlock", "analytics",
+		"inventory", "metrics", "intelligent-tiering", "metadataTable", "session", "abac", "brand-new",
+	} {
+		for _, method := range []string{"GET", "PUT", "DELETE"} {
+			w.wants(w.send(sent{method: method, path: "/bucket?" + sub}), 501, "NotImplemented")
+		}
+	}
+	for _, sub := range []string{"acl", "tagging", "retention", "legal-hold", "torrent", "attributes", "annotation", "renameObject", "append", "encryption"} {
+		for _, method := range []string{"GET", "PUT", "DELETE"} {
+			w.wants(w.send(sent{method: method, path: "/bucket/k?" + sub}), 501, "NotImplemented")
+		}
+	}
+	for _, sub := range []string{"restore", "select&select-type=2", "brand-new"} {
+		w.wants(w.send(sent{method: "POST", path: "/bucket/k?" + sub}), 501, "NotImplemented")
+	}
+	equal(t, "what was there", string(w.send(sent{method: "GET", path: "/bucket/k"}).body), "old")
+}
+
+func TestRequestsThatNameNoOperation(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		method, path, header string
+		status               int
+		code                 string
+	}{
+		{"POST", "/", "", 405, "MethodNotAllowed"},
+		{"PUT", "/", "", 405, "MethodNotAllowed"},
+		{"DELETE", "/", "", 405, "MethodNotAllowed"},
+		{"PATCH", "/bucket/k", "", 405, "MethodNotAllowed"},
+		{"POST", "/bucket/k", "", 405, "MethodNotAllowed"},
+		{"POST", "/bucket", "", 501, "NotImplemented"},
+		{"PUT", "/bucket/k?uploadId=x", "", 405, "MethodNotAllowed"},
+		{"PUT", "/bucket/k?partNumber=1", "", 400, "InvalidArgument"},
+		{"GET", "/bucket/k?uploads", "", 400, "InvalidRequest"},
+		{"GET", "/bucket/k?versions", "", 400, "InvalidRequest"},
+		{"GET", "/bucket/k", "X-Amz-Copy-Source: b/k", 400, "InvalidArgument"},
+		{"DELETE", "/bucket", "X-Amz-Copy-Source: b/k", 400, "InvalidArgument"},
+		{"GET", "/bucket?list-type=3", "", 400, "InvalidArgument"},
+		{"GET", "/bucket?max-keys=x", "", 400, "InvalidArgument"},
+		{"GET", "/bucket?max-keys=-1", "", 400, "InvalidArgument"},
+		{"GET", "/bucket?encoding-type=rot13", "", 400, "InvalidArgument"},
+		{"GET", "/bucket?list-type=2&continuation-token=?", "", 400, "InvalidArgument"},
+		{"GET", "/bucket?uploads&max-uploads=-1", "", 400, "InvalidArgument"},
+		{"GET", "/?max-buckets=0", "", 400, "InvalidArgument"},
+		{"GET", "/bucket/k?partNumber=0", "", 400, "InvalidArgument"},
+		{"GET", "/bucket/k?versionId=", "", 400, "InvalidArgument"},
+		{"GET", "/bucket/k?partNumber=1", "Range: bytes=0-1", 400, "InvalidRequest"},
+		{"GET", "/bucket/k", "X-Amz-Server-Side-Encryption-Customer-Key: x", 501, "NotImplemented"},
+		{"DELETE", "/bucket/k", "X-Amz-Mfa: x", 501, "NotImplemented"},
+		{"DELETE", "/bucket/k", "X-Amz-If-Match-Size: 3", 501, "NotImplemented"},
+	} {
+		s := sent{method: tt.method, path: tt.path}
+		if tt.header != "" {
+			s.header = []string{tt.header}
+		}
+		t.Run(tt.method+tt.path, func(t *testing.T) { w.wants(w.send(s), tt.status, tt.code) })
+	}
+}
+
+func TestCreateBucketJudgesItsBody(t *testing.T) {
+	where := func(s string) string {
+		return "<CreateBucketConfiguration><LocationConstraint>" + s + "</LocationConstraint></CreateBucketConfiguration>"
+	}
+	for _, tt := range []struct {
+		name, path, body string
+		header           []string
+		status           int
+		code             string
+	}{
+		{"nothing", "/new", "", nil, 200, ""},
+		{"our region", "/new", where(region), nil, 200, ""},
+		{"us-east-1 is dropped", "/new", where("us-east-1"), nil, 200, ""},
+		{"an empty constraint", "/new", where(""), nil, 200, ""},
+		{"another region", "/new", where("ap-south-1"), nil, 400, "InvalidLocationConstraint"},
+		{"no XML", "/new", "x", nil, 400, "MalformedXML"},
+		{"tags", "/new", "<CreateBucketConfiguration><Tags/></CreateBucketConfiguration>", nil, 501, "NotImplemented"},
+		{"a lock", "/new", "", []string{"X-Amz-Bucket-Object-Lock-Enabled: true"}, 501, "NotImplemented"},
+		{"no lock", "/new", "", []string{"X-Amz-Bucket-Object-Lock-Enabled: false"}, 200, ""},
+		{"the ownership it has", "/new", "", []string{"X-Amz-Object-Ownership: BucketOwnerEnforced"}, 200, ""},
+		{"another ownership", "/new", "", []string{"X-Amz-Object-Ownership: ObjectWriter"}, 501, "NotImplemented"},
+		{"no ownership", "/new", "", []string{"X-Amz-Object-Ownership: x"}, 400, "InvalidArgument"},
+		{"a public ACL", "/new", "", []string{"X-Amz-Acl: public-read"}, 400, "AccessControlListNotSupported"},
+		{"a bad name", "/New", "", nil, 400, "InvalidBucketName"},
+		{"one's own", "/bucket", "", nil, 409, "BucketAlreadyOwnedByYou"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.wants(w.send(sent{method: "PUT", path: tt.path, body: tt.body, header: tt.header}), tt.status, tt.code)
+			status := http.StatusNotFound
+			if tt.code == "" {
+				status = http.StatusOK
+			}
+			equal(t, "HEAD afterwards", w.send(sent{method: "HEAD", path: "/new"}).status, status)
+		})
+	}
+	w := newWorld(t)
+	w.wants(w.send(sent{method: "PUT", path: "/bucket", key: bobKey, secret: bobSecret}), 409, "BucketAlreadyExists")
+}
+
+func TestInUsEast1ABucketOfOnesOwnIsCreatedAgain(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Region = "us-east-1" })
+	r := w.request(sent{method: "PUT", path: "/bucket"})
+	r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), region, "us-east-1", 1))
+	w.wants(w.do(r), 403, "SignatureDoesNotMatch") // the region is bound
+	c := &call{Handler: w.handler, bucket: w.bucketOf(t)}
+	if err := c.alreadyMine(w.handler.Service.CreateBucket(t.Context(), "ann", "bucket")); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRangesAreAnsweredAsS3Does(t *testing.T) {
+	w := newWorld(t)
+	w.put("k", "0123456789")
+	w.put("empty", "")
+	for _, tt := range []struct {
+		key, spec, body string
+		status          int
+		contentRange    string
+	}{
+		{"k", "bytes=0-3", "0123", 206, "bytes 0-3/10"},
+		{"k", "bytes=9-9", "9", 206, "bytes 9-9/10"},
+		{"k", "bytes=5-", "56789", 206, "bytes 5-9/10"},
+		{"k", "bytes=-3", "789", 206, "bytes 7-9/10"},
+		{"k", "bytes=-30", "0123456789", 206, "bytes 0-9/10"},
+		{"k", "bytes=8-100", "89", 206, "bytes 8-9/10"},
+		{"k", "bytes=0-99999999999999999999999", "0123456789", 206, "bytes 0-9/10"},
+		{"k", "bytes=0-1,3-4", "0123456789", 200, ""},
+		{"k", "lines=0-1", "0123456789", 200, ""},
+		{"k", "bytes=4-2", "0123456789", 200, ""},
+		{"k", "bytes=a-b", "0123456789", 200, ""},
+		{"k", "bytes=-", "0123456789", 200, ""},
+		{"k", "bytes=10-", "", 416, "bytes */10"},
+		{"k", "bytes=-0", "", 416, "bytes */10"},
+		{"empty", "bytes=0-", "", 416, "bytes */0"},
+		{"empty", "bytes=-5", "", 416, "bytes */0"},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			a := w.send(sent{method: method, path: "/bucket/" + tt.key, header: []string{"Range: " + tt.spec}})
+			what := method + " " + tt.key + " " + tt.spec
+			equal(t, what+" status", a.status, tt.status)
+			equal(t, what+" Content-Range", a.header.Get("Content-Range"), tt.contentRange)
+			if a.status < 300 && method == "GET" {
+				equal(t, what+" body", string(a.body), tt.body)
+			}
+			if a.status < 300 {
+				equal(t, what+" Content-Length", a.header.Get("Content-Length"), fmt.Sprint(len(tt.body)))
+			}
+			if a.status == 416 && method == "GET" {
+				equal(t, what+" code", a.fault.Code, "InvalidRange")
+				equal(t, what+" size", a.fault.ActualObjectSize, strings.TrimPrefix(tt.contentRange, "bytes */"))
+				equal(t, what+" requested", a.fault.RangeRequested, tt.spec)
+			}
+			if method == "HEAD" {
+				equal(t, what+" body", len(a.body), 0)
+			}
+		}
+	}
+	w.wants(w.send(sent{method: "GET", path: "/bucket/k?partNumber=7"}), 416, "InvalidPartNumber")
+	equal(t, "part 1", string(w.send(sent{method: "GET", path: "/bucket/k?partNumber=1"}).body), "0123456789")
+}
+
+func TestConditionsOfReads(t *testing.T) {
+	w := newWorld(t)
+	etag := w.put("k", "v").header.Get("Etag")
+	bare := strings.Trim(etag, `"`)
+	before, after := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat), time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
+	for _, tt := range []struct {
+		header string
+		status int
+	}{
+		{"If-Match: " + etag, 200},
+		{"If-Match: " + bare, 200},
+		{`If-Match: "x", ` + etag, 200},
+		{"If-Match: *", 200},
+		{`If-Match: "x"`, 412},
+		{"If-None-Match: " + etag, 304},
+		{"If-None-Match: W/" + etag, 304},
+		{"If-None-Match: *", 304},
+		{`If-None-Match: "x"`, 200},
+		{"If-Modified-Since: " + before, 200},
+		{"If-Modified-Since: " + after, 304},
+		{"If-Modified-Since: yesterday", 200},
+		{"If-Unmodified-Since: " + after, 200},
+		{"If-Unmodified-Since: " + before, 412},
+		{"If-Unmodified-Since: yesterday", 200},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			a := w.send(sent{method: method, path: "/bucket/k", header: []string{tt.header}})
+			equal(t, method+" with "+tt.header, a.status, tt.status)
+			if a.status == 304 && (a.header.Get("Etag") == "" || a.header.Get("Last-Modified") == "" || len(a.body) > 0) {
+				t.Errorf("%s with %s: %v %q", method, tt.header, a.header, a.body)
+			}
+		}
+	}
+}
+
+func TestEveryAnswerSaysWhoGaveIt(t *testing.T) {
+	w := newWorld(t)
+	w.put("k", "v")
+	for _, s := range []sent{{method: "GET", path: "/bucket/k"}, {method: "GET", path: "/bucket/none"}, {method: "HEAD", path: "/bucket/none"}, {method: "PATCH", path: "/"}, {method: "DELETE", path: "/bucket/k"}} {
+		a := w.send(s)
+		if a.header.Get("X-Amz-Request-Id") == "" || a.header.Get("X-Amz-Id-2") == "" || a.header.Get("Date") == "" || a.header.Get("Server") != "Chatelaine" {
+			t.Errorf("%s %s: %v", s.method, s.path, a.header)
+		}
+	}
+	equal(t, "HEAD of nothing", len(w.send(sent{method: "HEAD", path: "/bucket/none"}).body), 0)
+}
+
+func TestVirtualHostedAddresses(t *testing.T) {
+	w := newWorld(t)
+	for _, host := range []string{"bucket.s3.example", "bucket.s3.example:8443", "Bucket.S3.Example"} {
+		w.wants(w.send(sent{method: "PUT", path: "/dir/k", body: host, host: host}), 200, "")
+		equal(t, host, string(w.send(sent{method: "GET", path: "/bucket/dir/k"}).body), host)
+		w.wants(w.send(sent{method: "GET", path: "/", host: host}), 200, "")
+	}
+	w.wants(w.send(sent{method: "GET", path: "/bucket/dir/k", host: "s3.example"}), 200, "")
+	w.wants(w.send(sent{method: "GET", path: "/dir/k", host: "other.s3.example"}), 404, "NoSuchBucket")
+}
+
+func TestKeysOfEveryKindAreKeptApart(t *testing.T) {
+	w := newWorld(t)
+	paths := []string{
+		"a", "a/", "a//", "/a", "a/./b", "a/../b", "a%2Fb", "a%252Fb", "a+b", "a%20b", "a%2Bb", "%C3%A4", "a?", "..", ".", "%00x", "(x)!*'", "~", ".chatelain", ".chatelaine",
+		strings.Repeat("k", 1024),
+	}
+	want := map[string]string{}
+	for _, p := range paths {
+		p = strings.ReplaceAll(p, "?", "%3F")
+		w.put(p, p)
+		want[p] = p
+	}
+	for p, body := range want {
+		if p == "a%2Fb" || p == "a%2Bb" {
+			continue // the same keys as a/b and a+b, written otherwise
+		}
+		got := string(w.send(sent{method: "GET", path: "/bucket/" + p}).body)
+		if p == "a+b" {
+			body = "a%2Bb"
+		}
+		equal(t, p, got, body)
+	}
+}
+
+// raw speaks HTTP by hand.
+func (w *world) raw() (net.Conn, *bufio.Reader) {
+	w.t.Helper()
+	conn, err := net.Dial("tcp", w.server.Listener.Addr().String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	return conn, bufio.NewReader(conn)
+}
+
+// head writes the request's header as bytes, with the length given.
+func head(r *http.Request, length int, more ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n", r.Method, r.URL.RequestURI(), r.URL.Host, length)
+	for name, values := range r.Header {
+		for _, v := range values {
+			fmt.Fprintf(&b, "%s: %s\r\n", name, v)
+		}
+	}
+	for _, line := range more {
+		b.WriteString(line + "\r\n")
+	}
+	return b.String() + "\r\n"
+}
+
+func TestExpectContinueIsAnsweredBeforeTheBody(t *testing.T) {
+	w := newWorld(t)
+	good := w.request(sent{method: "PUT", path: "/bucket/k", body: "body", hash: unsigned})
+	conn, in := w.raw()
+	_, _ = io.WriteString(conn, head(good, 4, "Expect: 100-continue"))
+	line, err := in.ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
+		t.Fatalf("got %q and %v, want 100 Continue", line, err)
+	}
+	_, _ = io.WriteString(conn, "body")
+	_, _ = in.ReadString('\n')
+	if line, _ = in.ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 200") {
+		t.Errorf("got %q, want 200", line)
+	}
+	bad := w.request(sent{method: "PUT", path: "/bucket/k", body: "body", hash: unsigned, secret: "wrong", key: annKey})
+	conn, in = w.raw()
+	_, _ = io.WriteString(conn, head(bad, 4, "Expect: 100-continue"))
+	if line, _ = in.ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 403") {
+		t.Errorf("got %q, want 403 without 100", line)
+	}
+}
+
+func TestAConnectionOutlivesAnError(t *testing.T) {
+	w := newWorld(t)
+	conn, in := w.raw()
+	for range 3 {
+		bad := w.request(sent{method: "PUT", path: "/bucket/k", body: "body", hash: unsigned, secret: "wrong", key: annKey})
+		_, _ = io.WriteString(conn, head(bad, 4)+"body")
+		response, err := http.ReadResponse(in, bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+		equal(t, "status", response.StatusCode, 403)
+	}
+}
+
+func TestACutBodyStoresNothing(t *testing.T) {
+	w := newWorld(t)
+	for _, length := range []int{10, 1 << 20} {
+		conn, _ := w.raw()
+		r := w.request(sent{method: "PUT", path: "/bucket/k", body: strings.Repeat("x", length), hash: unsigned})
+		_, _ = io.WriteString(conn, head(r, length)+"half")
+		conn.Close()
+	}
+	w.eventually("2 requests are over", func() bool { return w.logs.Len() == 2 })
+	for _, entry := range w.logs.All() {
+		equal(t, "code", entry.ContextMap()["code"], any("IncompleteBody"))
+	}
+	equal(t, "stored", len(w.stored()), 0)
+}
+
+func TestAStalledBodyIsCut(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Stall = 50 * time.Millisecond })
+	for code, secret := range map[string]string{"RequestTimeout": annSecret, "SignatureDoesNotMatch": "wrong"} {
+		conn, in := w.raw()
+		r := w.request(sent{method: "PUT", path: "/bucket/k", body: strings.Repeat("x", 1000), hash: unsigned, key: annKey, secret: secret})
+		_, _ = io.WriteString(conn, head(r, 1000)+"half")
+		response, err := http.ReadResponse(in, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if !strings.Contains(string(body), "<Code>"+code+"</Code>") {
+			t.Errorf("got %d %s, want %s", response.StatusCode, body, code)
+		}
+	}
+	equal(t, "stored", len(w.stored()), 0)
+}
+
+// A slow client that makes progress lives, though the whole takes longer than the
+// stall limit.
+func TestASlowBodyIsNotCut(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Stall = 200 * time.Millisecond })
+	conn, in := w.raw()
+	r := w.request(sent{method: "PUT", path: "/bucket/k", body: "0123456789", hash: unsigned})
+	_, _ = io.WriteString(conn, head(r, 10))
+	for i := range 10 {
+		time.Sleep(40 * time.Millisecond)
+		_, _ = io.WriteString(conn, fmt.Sprint(i))
+	}
+	response, err := http.ReadResponse(in, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	equal(t, "status", response.StatusCode, 200)
+	equal(t, "stored", string(w.send(sent{method: "GET", path: "/bucket/k"}).body), "0123456789")
+}
+
+func (w *world) eventually(what string, f func() bool) {
+	w.t.Helper()
+	for range 200 {
+		if f() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.t.Errorf("never: %s", what)
+}
+
+func TestListingsInTheirExactShape(t *testing.T) {
+	w := newWorld(t)
+	w.put("a%20b", "v")
+	body := string(w.send(sent{method: "GET", path: "/bucket?encoding-type=url&prefix=a%20&delimiter=%2B"}).body)
+	for _, want := range []string{
+		`<ListBucketResult xmlns="` + namespace + `"><Name>bucket</Name><Prefix>a%20</Prefix><Marker></Marker><MaxKeys>1000</MaxKeys><Delimiter>%2B</Delimiter><IsTruncated>false</IsTruncated><Contents><Key>a%20b</Key><LastModified>`,
+		`<Size>1</Size><Owner><ID>ann</ID><DisplayName>ann</DisplayName></Owner><StorageClass>STANDARD</StorageClass></Contents><EncodingType>url</EncodingType></ListBucketResult>`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("got %s, want %s in it", body, want)
+		}
+	}
+	none := string(w.send(sent{method: "GET", path: "/bucket?list-type=2&max-keys=0"}).body)
+	if !strings.Contains(none, "<KeyCount>0</KeyCount><MaxKeys>0</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>") {
+		t.Errorf("max-keys=0: %s", none)
+	}
+	if clipped := string(w.send(sent{method: "GET", path: "/bucket?max-keys=5000"}).body); !strings.Contains(clipped, "<MaxKeys>1000</MaxKeys>") {
+		t.Errorf("max-keys=5000: %s", clipped)
+	}
+}
