@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"chatelaine/kms"
+	"chatelaine/kms/registry"
 )
 
 func current(t *testing.T, m *kms.Manager, space string) kms.OpenKey {
@@ -164,7 +165,24 @@ func TestMirrorRecordOpensWithTheProviderAlone(t *testing.T) {
 }
 
 func TestConcurrentManagersMakeOneKeyAnEpoch(t *testing.T) {
-	f := newFixture(t)
+	t.Run("memory", func(t *testing.T) { testConcurrentManagers(t, newFixture(t)) })
+	t.Run("etcd", func(t *testing.T) {
+		state, err := registry.Embed(t.Context(), registry.EmbedConfig{Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = state.Close() })
+		f := newEmptyFixture(t)
+		f.registry = state
+		f.Manager = f.manager(t, f.config())
+		if _, err := f.EnsureKEK(t.Context(), "main"); err != nil {
+			t.Fatal(err)
+		}
+		testConcurrentManagers(t, f)
+	})
+}
+
+func testConcurrentManagers(t *testing.T, f *fixture) {
 	b := f.bucket(t, "b")
 	other := f.manager(t, f.config())
 	var wg sync.WaitGroup

@@ -23,7 +23,7 @@ import (
 // fixture is a KMS on a registry in memory and software keys.
 type fixture struct {
 	*kms.Manager
-	registry *registry.Memory
+	registry kms.Registry
 	provider *softkey.Provider
 	dir      string
 	logs     *bytes.Buffer
