@@ -82,7 +82,7 @@ const (
 	defaultStall  = time.Minute
 
 	envAccessKeyID     = "CHATELAINE_BACKEND_ACCESS_KEY_ID"
-	envSecretAccessKey = "CHATELAINE_BACKEND_SECRET_ACCESS_KEY" //nolint:gosec // G101: the name of a variable
+	envSecretAccessKey = "CHATELAINE_BACKEND_SECRET_ACCESS_KEY"
 )
 
 // ParseURL turns the one-line form of a store into a Config:

@@ -51,15 +51,15 @@ func unavailable(err error) error {
 }
 
 // answered is the store's answer, if that is what err is about.
-func answered(err error) *http.Response {
+func answered(err error) *smithyhttp.Response {
 	var re *smithyhttp.ResponseError
 	if !errors.As(err, &re) || re.Response == nil || re.Response.Response == nil || re.HTTPStatusCode() == 0 {
 		return nil
 	}
-	return re.Response.Response
+	return re.Response
 }
 
-func classifyAnswer(resp *http.Response, missing, err error) error {
+func classifyAnswer(resp *smithyhttp.Response, missing, err error) error {
 	var deserialization *smithy.DeserializationError
 	code := code(resp, err)
 	switch kind := ofCode(code); {
@@ -72,7 +72,7 @@ func classifyAnswer(resp *http.Response, missing, err error) error {
 }
 
 // code is S3's name of the error. A HEAD has no body to carry it; MinIO has a header.
-func code(resp *http.Response, err error) string {
+func code(resp *smithyhttp.Response, err error) string {
 	if code := resp.Header.Get("X-Minio-Error-Code"); code != "" {
 		return code
 	}
@@ -133,7 +133,7 @@ func ofRarerCode(code string) error {
 
 // ofStatus is for answers without a code, as all of HEAD, and for unknown codes. A
 // client error that has no place in the contract is none of its errors.
-func ofStatus(resp *http.Response, missing, err error) error {
+func ofStatus(resp *smithyhttp.Response, missing, err error) error {
 	switch status := resp.StatusCode; {
 	case status == http.StatusNotModified:
 		modified, _ := http.ParseTime(resp.Header.Get("Last-Modified"))

@@ -111,6 +111,6 @@ func pageLimit(limit int) *int32 {
 	if limit < 1 || limit > backends.MaxPage {
 		return nil
 	}
-	n := int32(limit) //nolint:gosec // G115: at most 1000
+	n := int32(limit)
 	return &n
 }

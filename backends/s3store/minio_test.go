@@ -14,7 +14,7 @@ import (
 )
 
 // minio is one server for all tests; TestMain stops it.
-var minio servers.Shared //nolint:gochecknoglobals // one server per test binary
+var minio servers.Shared
 
 func TestMain(m *testing.M) {
 	if scheme := os.Getenv(sinkEnv); scheme != "" {

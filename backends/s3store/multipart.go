@@ -189,15 +189,18 @@ func checkOrder(parts []backends.Part) error {
 	if len(parts) == 0 {
 		return fmt.Errorf("%w: there are none", backends.ErrInvalidPart)
 	}
-	for i, p := range parts[1:] {
-		if p.Number <= parts[i].Number {
-			return fmt.Errorf("%w: %d follows %d", backends.ErrInvalidPart, p.Number, parts[i].Number)
+	for i, p := range parts {
+		if err := backends.CheckPartNumber(p.Number); err != nil {
+			return err
+		}
+		if i > 0 && p.Number <= parts[i-1].Number {
+			return fmt.Errorf("%w: %d follows %d", backends.ErrInvalidPart, p.Number, parts[i-1].Number)
 		}
 	}
 	return nil
 }
 
 func part32(number int) *int32 {
-	n := int32(number) //nolint:gosec // G115: at most 10000, or refused by the store
+	n := int32(number)
 	return &n
 }

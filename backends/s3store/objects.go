@@ -329,5 +329,5 @@ func parseContentRange(s string) (first, last, size int64, ok bool) {
 // parseDigits takes digits alone, no sign.
 func parseDigits(s string) (int64, error) {
 	n, err := strconv.ParseUint(s, 10, 63)
-	return int64(n), err //nolint:gosec // G115: 63 bits
+	return int64(n), err
 }

@@ -163,7 +163,7 @@ type source struct {
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	switch {
-	case err == io.EOF: //nolint:errorlint // a bare io.EOF is the protocol of io.Reader
+	case err == io.EOF:
 		s.done = true
 	case err != nil:
 		s.err = err
@@ -236,7 +236,7 @@ func (f *framer) data(p []byte) (n int, err error) {
 		n, err = f.body.Read(p[:min(int64(len(p)), f.chunk)])
 		_, _ = f.hash.Write(p[:n])
 		f.chunk -= int64(n)
-		if err == io.EOF { //nolint:errorlint // a bare io.EOF is the protocol of io.Reader
+		if err == io.EOF {
 			err = nil
 		}
 		if f.chunk == 0 {

@@ -3,6 +3,7 @@ package s3store_test
 import (
 	"bufio"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -154,7 +155,7 @@ func getGiB(t testing.TB, s backends.Store) {
 		c, err = obj.Body.Read(buf)
 		n += int64(c)
 	}
-	if err != io.EOF || n != gib {
+	if !errors.Is(err, io.EOF) || n != gib {
 		t.Fatalf("got %d bytes and %v, want %d and EOF", n, err, gib)
 	}
 }

@@ -139,7 +139,7 @@ func (c *conn) ReadFrom(r io.Reader) (written int64, err error) {
 				return written, err
 			}
 		}
-		if readErr == io.EOF { //nolint:errorlint // a bare io.EOF is the protocol of io.Reader
+		if readErr == io.EOF {
 			return written, nil
 		}
 		if readErr != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -49,7 +48,7 @@ func failure(status int, code string, header http.Header) http.HandlerFunc {
 	}
 }
 
-var object = backends.ObjectID{Bucket: "bucket", Key: "key"} //nolint:gochecknoglobals // a constant
+var object = backends.ObjectID{Bucket: "bucket", Key: "key"}
 
 func upload() backends.UploadID { return backends.UploadID{Bucket: "bucket", Key: "key", ID: "upload"} }
 
@@ -95,245 +94,6 @@ func get(ctx context.Context, s backends.Store, opts *backends.GetOptions) error
 	defer obj.Body.Close()
 	_, err = io.Copy(io.Discard, obj.Body)
 	return err
-}
-
-func TestErrorsAreThoseOfTheContract(t *testing.T) {
-	for _, tt := range []struct {
-		call   string
-		status int
-		code   string
-		want   error
-	}{
-		{"Get", 404, "NoSuchKey", backends.ErrNotFound},
-		{"Get", 404, "NoSuchVersion", backends.ErrNotFound},
-		{"Get", 404, "NoSuchBucket", backends.ErrBucketNotFound},
-		{"Get", 404, "", backends.ErrNotFound},
-		{"Get", 412, "PreconditionFailed", backends.ErrPrecondition},
-		{"Get", 403, "AccessDenied", backends.ErrDenied},
-		{"Get", 403, "InvalidAccessKeyId", backends.ErrDenied},
-		{"Get", 403, "SignatureDoesNotMatch", backends.ErrDenied},
-		{"Get", 403, "RequestTimeTooSkewed", backends.ErrDenied},
-		{"Get", 403, "SomethingNew", backends.ErrDenied},
-		{"Get", 401, "", backends.ErrDenied},
-		{"Get", 403, "InvalidObjectState", backends.ErrUnsupported},
-		{"Get", 405, "MethodNotAllowed", nil},
-		{"Head", 404, "", backends.ErrNotFound},
-		{"Head", 403, "", backends.ErrDenied},
-		{"Head", 412, "", backends.ErrPrecondition},
-		{"Put", 404, "NoSuchBucket", backends.ErrBucketNotFound},
-		{"Put", 404, "NoSuchKey", backends.ErrNotFound},
-		{"Put", 409, "ConditionalRequestConflict", backends.ErrConflict},
-		{"Put", 409, "OperationAborted", backends.ErrConflict},
-		{"Put", 409, "", backends.ErrConflict},
-		{"Put", 412, "PreconditionFailed", backends.ErrPrecondition},
-		{"Put", 400, "EntityTooLarge", backends.ErrTooLarge},
-		{"Put", 400, "MetadataTooLarge", backends.ErrTooLarge},
-		{"Put", 413, "", backends.ErrTooLarge},
-		{"Put", 400, "KeyTooLongError", backends.ErrInvalidName},
-		{"Put", 400, "XMinioInvalidObjectName", backends.ErrInvalidName},
-		{"Put", 400, "BadDigest", backends.ErrUnavailable},
-		{"Put", 507, "XMinioStorageFull", backends.ErrFull},
-		{"Put", 507, "", backends.ErrFull},
-		{"Put", 400, "XMinioAdminBucketQuotaExceeded", backends.ErrFull},
-		{"Put", 501, "NotImplemented", backends.ErrUnsupported},
-		{"Put", 501, "", backends.ErrUnsupported},
-		{"Put", 400, "InvalidArgument", nil},
-		{"Put", 307, "TemporaryRedirect", nil},
-		{"Complete", 503, "SlowDown", backends.ErrUnavailable},
-		{"Complete", 500, "InternalError", backends.ErrUnavailable},
-		{"Complete", 502, "", backends.ErrUnavailable},
-		{"Complete", 429, "", backends.ErrUnavailable},
-		{"Complete", 404, "NoSuchUpload", backends.ErrUploadNotFound},
-		{"Complete", 404, "", backends.ErrUploadNotFound},
-		{"Complete", 400, "InvalidPart", backends.ErrInvalidPart},
-		{"Complete", 400, "InvalidPartOrder", backends.ErrInvalidPart},
-		{"Complete", 400, "EntityTooSmall", backends.ErrTooSmall},
-		{"Complete", 200, "InternalError", backends.ErrUnavailable},
-		{"Complete", 200, "PreconditionFailed", backends.ErrPrecondition},
-		{"PutPart", 404, "NoSuchUpload", backends.ErrUploadNotFound},
-		{"Abort", 404, "NoSuchUpload", backends.ErrUploadNotFound},
-		{"ListParts", 404, "NoSuchUpload", backends.ErrUploadNotFound},
-		{"ListUploads", 404, "NoSuchBucket", backends.ErrBucketNotFound},
-		{"List", 404, "NoSuchBucket", backends.ErrBucketNotFound},
-		{"List", 404, "", backends.ErrBucketNotFound},
-		{"CreateUpload", 404, "NoSuchBucket", backends.ErrBucketNotFound},
-		{"CreateBucket", 409, "BucketAlreadyExists", backends.ErrBucketExists},
-		{"CreateBucket", 409, "BucketAlreadyOwnedByYou", backends.ErrBucketExists},
-		{"CreateBucket", 400, "InvalidBucketName", backends.ErrInvalidName},
-		{"HeadBucket", 404, "", backends.ErrBucketNotFound},
-		{"HeadBucket", 403, "", backends.ErrDenied},
-		{"DeleteBucket", 409, "BucketNotEmpty", backends.ErrBucketNotEmpty},
-		{"DeleteBucket", 404, "NoSuchBucket", backends.ErrBucketNotFound},
-		{"ListBuckets", 403, "AccessDenied", backends.ErrDenied},
-	} {
-		t.Run(fmt.Sprintf("%s %d %s", tt.call, tt.status, tt.code), func(t *testing.T) {
-			s := scripted(t, failure(tt.status, tt.code, nil))
-			err := calls(s)[tt.call](t.Context())
-			if tt.want == nil && (err == nil || isOfContract(err)) {
-				t.Errorf("got %v, want an error outside of the contract", err)
-			}
-			if tt.want != nil && !errors.Is(err, tt.want) {
-				t.Errorf("got %v, want %v", err, tt.want)
-			}
-			if n := countOfContract(err); tt.want != nil && n != 1 {
-				t.Errorf("got %v, which is %d errors of the contract, want 1", err, n)
-			}
-		})
-	}
-}
-
-func isOfContract(err error) bool { return countOfContract(err) > 0 }
-
-func countOfContract(err error) (n int) {
-	for _, kind := range []error{
-		backends.ErrNotFound, backends.ErrBucketNotFound, backends.ErrUploadNotFound, backends.ErrBucketExists,
-		backends.ErrBucketNotEmpty, backends.ErrPrecondition, backends.ErrConflict, backends.ErrNotModified,
-		backends.ErrRange, backends.ErrInvalidPart, backends.ErrTooSmall, backends.ErrTooLarge, backends.ErrInvalidName,
-		backends.ErrDenied, backends.ErrUnavailable, backends.ErrFull, backends.ErrUnsupported,
-		context.Canceled, context.DeadlineExceeded,
-	} {
-		if errors.Is(err, kind) {
-			n++
-		}
-	}
-	return n
-}
-
-func TestNotModifiedCarriesETagAndTime(t *testing.T) {
-	modified := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
-	s := scripted(t, failure(http.StatusNotModified, "", http.Header{
-		"Etag": {`"abc"`}, "Last-Modified": {modified.Format(http.TimeFormat)},
-	}))
-	for _, call := range []string{"Get", "Head"} {
-		var got *backends.NotModified
-		if err := calls(s)[call](t.Context()); !errors.As(err, &got) {
-			t.Errorf("%s: got %v, want a NotModified", call, err)
-		} else if got.ETag != "abc" || !got.Modified.Equal(modified) {
-			t.Errorf("%s: got %+v, want abc and %v", call, got, modified)
-		}
-	}
-}
-
-func TestRangeErrorCarriesTheSize(t *testing.T) {
-	for header, want := range map[string]int64{"bytes */42": 42, "": -1, "bytes */x": -1, "bytes */-3": -1} {
-		s := scripted(t, failure(http.StatusRequestedRangeNotSatisfiable, "InvalidRange", http.Header{"Content-Range": {header}}))
-		var got *backends.RangeError
-		err := get(t.Context(), s, &backends.GetOptions{Range: &backends.Range{Offset: 50, Length: 1}})
-		if !errors.As(err, &got) || got.Size != want {
-			t.Errorf("Content-Range %q: got %v, want a RangeError of %d", header, err, want)
-		}
-	}
-}
-
-func TestDeleteMarkerReadByVersionIsNotFound(t *testing.T) {
-	s := scripted(t, failure(http.StatusMethodNotAllowed, "MethodNotAllowed", http.Header{"X-Amz-Delete-Marker": {"true"}}))
-	if err := get(t.Context(), s, nil); !errors.Is(err, backends.ErrNotFound) {
-		t.Errorf("got %v, want ErrNotFound", err)
-	}
-}
-
-func TestUnreachableStoreIsUnavailable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	s := open(t, s3store.Config{
-		Endpoint: "http://" + address, PathStyle: true, AccessKeyID: "id", SecretAccessKey: s3store.NewSecret("s"),
-	})
-	if _, err := s.Put(t.Context(), object, text("x"), nil); !errors.Is(err, backends.ErrUnavailable) || countOfContract(err) != 1 {
-		t.Errorf("got %v, want ErrUnavailable alone", err)
-	}
-}
-
-func TestEndedContextComesBackFromEveryCall(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	s := scripted(t, func(http.ResponseWriter, *http.Request) { t.Error("a request was made") })
-	for name, call := range calls(s) {
-		if err := call(ctx); !errors.Is(err, context.Canceled) || countOfContract(err) != 1 {
-			t.Errorf("%s: got %v, want context.Canceled alone", name, err)
-		}
-	}
-}
-
-// stuck is a server that takes requests and never answers.
-func stuck(t *testing.T) http.HandlerFunc {
-	t.Helper()
-	done := make(chan struct{})
-	t.Cleanup(func() { close(done) })
-	return func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		select {
-		case <-done:
-		case <-r.Context().Done():
-		}
-	}
-}
-
-func TestContextThatEndsWhileTheStoreIsSilent(t *testing.T) {
-	s := scripted(t, stuck(t))
-	for _, name := range []string{"Put", "Get", "Complete", "List"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		err := calls(s)[name](ctx)
-		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || countOfContract(err) != 1 {
-			t.Errorf("%s: got %v, want context.DeadlineExceeded alone", name, err)
-		}
-	}
-}
-
-func TestSilentStoreIsUnavailableAndNotTheCallersDeadline(t *testing.T) {
-	s := scriptedWith(t, s3store.Config{Stall: 50 * time.Millisecond}, stuck(t))
-	for _, name := range []string{"CreateBucket", "Complete"} { // calls that are made once
-		if err := calls(s)[name](t.Context()); !errors.Is(err, backends.ErrUnavailable) || countOfContract(err) != 1 {
-			t.Errorf("%s: got %v, want ErrUnavailable alone", name, err)
-		}
-	}
-}
-
-func TestBodyThatStallsIsUnavailable(t *testing.T) {
-	s := scriptedWith(t, s3store.Config{Stall: 50 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", "100")
-		_, _ = io.WriteString(w, "some")
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-	})
-	if err := get(t.Context(), s, nil); !errors.Is(err, backends.ErrUnavailable) || countOfContract(err) != 1 {
-		t.Errorf("got %v, want ErrUnavailable alone", err)
-	}
-}
-
-func TestSlowBodyThatMovesIsNotCutOff(t *testing.T) {
-	s := scriptedWith(t, s3store.Config{Stall: 500 * time.Millisecond}, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", "8")
-		for range 8 {
-			time.Sleep(100 * time.Millisecond)
-			_, _ = io.WriteString(w, "x")
-			_ = http.NewResponseController(w).Flush()
-		}
-	})
-	if err := get(t.Context(), s, nil); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestStoreThatTakesNothingIsUnavailable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	s := open(t, s3store.Config{
-		Endpoint: "http://" + l.Addr().String(), PathStyle: true, Stall: 100 * time.Millisecond,
-		AccessKeyID: "id", SecretAccessKey: s3store.NewSecret("s"),
-	})
-	const size = 64 << 20 // more than the sockets hold
-	_, err = s.Put(t.Context(), object, backends.Body{Reader: &zeros{left: size}, Size: size}, nil)
-	if !errors.Is(err, backends.ErrUnavailable) || countOfContract(err) != 1 {
-		t.Errorf("got %v, want ErrUnavailable alone", err)
-	}
 }
 
 func TestShortAnswersAreNeverTakenForWholeOnes(t *testing.T) {
@@ -707,9 +467,14 @@ func TestConditionsThatCannotBeHadMakeNoRequest(t *testing.T) {
 func TestNamesThatNoServerMaySee(t *testing.T) {
 	s := scripted(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("a request was made for %s", r.URL) })
 	for _, id := range []backends.ObjectID{
-		{Bucket: "bucket"}, {Key: "key"}, {Bucket: "../x", Key: "key"}, {Bucket: "a/b", Key: "key"},
+		{Bucket: "bucket"},
+		{Key: "key"},
+		{Bucket: "../x", Key: "key"},
+		{Bucket: "a/b", Key: "key"},
 		{Bucket: "arn:aws:s3:eu-west-1:1:accesspoint/x", Key: "key"},
-		{Bucket: "bucket", Key: "/key"}, {Bucket: "bucket", Key: strings.Repeat("k", 1025)}, {Bucket: "bucket", Key: "\xff"},
+		{Bucket: "bucket", Key: "/key"},
+		{Bucket: "bucket", Key: strings.Repeat("k", 1025)},
+		{Bucket: "bucket", Key: "\xff"},
 	} {
 		_, err := s.Put(t.Context(), id, text("x"), nil)
 		if !errors.Is(err, backends.ErrInvalidName) {
