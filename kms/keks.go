@@ -25,7 +25,8 @@ type KEKOptions struct {
 
 // CreateKEK makes a KEK: its version 1 in the provider, tested, then recorded as
 // active. ErrExists when the registry knows it, or when the provider holds such a
-// key already and Adopt is false. After a crash in between it can be called again.
+// key already and Adopt is false. ErrConflict while another Manager is making it;
+// what that one has not finished within 15 s, as it crashed, is taken over.
 func (m *Manager) CreateKEK(ctx context.Context, name string, o KEKOptions) (KEK, error) {
 	kek, err := m.createKEK(ctx, name, o)
 	if err != nil {
@@ -35,16 +36,26 @@ func (m *Manager) CreateKEK(ctx context.Context, name string, o KEKOptions) (KEK
 }
 
 // EnsureKEK returns the KEK of this name, or creates it when the registry has
-// none.
+// none. While another Manager creates it, EnsureKEK waits.
 func (m *Manager) EnsureKEK(ctx context.Context, name string) (KEK, error) {
-	s, err := read[KEK](ctx, m.registry, kekPath(name))
-	if err == nil && s.record.Primary != 0 {
-		return s.record, nil
+	for {
+		s, err := readMaybe[KEK](ctx, m.registry, kekPath(name))
+		if err != nil {
+			return KEK{}, fmt.Errorf("kms: reading KEK %q: %w", name, err)
+		}
+		if s.record.Primary != 0 {
+			return s.record, nil
+		}
+		kek, err := m.CreateKEK(ctx, name, KEKOptions{})
+		if !errors.Is(err, ErrConflict) {
+			return kek, err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return KEK{}, fmt.Errorf("kms: waiting for KEK %q: %w", name, ctx.Err())
+		}
 	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return KEK{}, fmt.Errorf("kms: reading KEK %q: %w", name, err)
-	}
-	return m.CreateKEK(ctx, name, KEKOptions{})
 }
 
 // DefaultKEK is the name of the KEK that is used where none is named.
@@ -95,15 +106,45 @@ func (m *Manager) intendKEK(ctx context.Context, name string, o KEKOptions) (int
 		return intent{}, err
 	}
 	if s.exists() {
-		if s.record.Primary != 0 {
-			return intent{}, fmt.Errorf("%w: the registry has it", ErrExists)
-		}
-		return intent{stored: s, resumed: true}, nil
+		return m.resumeIntent(ctx, s)
 	}
 	if err := m.checkUnclaimed(ctx, name, o); err != nil {
 		return intent{}, err
 	}
 	return m.recordIntent(ctx, name, o)
+}
+
+// patience is how long another Manager is given to finish a KEK. Two that make the
+// same key in a token at once could make two keys of one name.
+const patience = 15 * time.Second
+
+// resumeIntent takes over what another Manager, or this one before, left undone.
+func (m *Manager) resumeIntent(ctx context.Context, s stored[KEK]) (intent, error) {
+	kek := s.record
+	if kek.Primary != 0 {
+		return intent{}, fmt.Errorf("%w: the registry has it", ErrExists)
+	}
+	if kek.Maker != m.id && time.Since(kek.Created) < patience {
+		return intent{}, fmt.Errorf("%w: another KMS is making it, or failed to; it can be taken over %v after it began",
+			ErrConflict, patience)
+	}
+	kek.Maker, kek.Created = m.id, time.Now().UTC()
+	return m.commitIntent(ctx, kek, s.is, true)
+}
+
+func (m *Manager) commitIntent(ctx context.Context, kek KEK, is Condition, resumed bool) (intent, error) {
+	item, err := put(is.Key, kek)
+	if err != nil {
+		return intent{}, err
+	}
+	if err := m.registry.Commit(ctx, Transaction{If: []Condition{is}, Put: []Item{item}}); err != nil {
+		return intent{}, err
+	}
+	s, err := read[KEK](ctx, m.registry, is.Key)
+	if err == nil && s.record.Maker != m.id {
+		err = fmt.Errorf("%w: another KMS took it over", ErrConflict)
+	}
+	return intent{stored: s, resumed: resumed}, err
 }
 
 // checkUnclaimed refuses a key that the provider holds and the registry does not
@@ -137,20 +178,11 @@ func (m *Manager) providerName(o KEKOptions) string {
 
 func (m *Manager) recordIntent(ctx context.Context, name string, o KEKOptions) (intent, error) {
 	now := time.Now().UTC()
-	kek := KEK{Name: name, Provider: m.providerName(o), Created: now, Versions: []KEKVersion{{
+	kek := KEK{Name: name, Provider: m.providerName(o), Created: now, Maker: m.id, Versions: []KEKVersion{{
 		Number: 1, State: PreActive, Created: now,
 		History: []StateChange{{State: PreActive, At: now, Actor: o.actor()}},
 	}}}
-	item, err := put(kekPath(name), kek)
-	if err != nil {
-		return intent{}, err
-	}
-	t := Transaction{If: []Condition{absent(item.Key)}, Put: []Item{item}}
-	if err := m.registry.Commit(ctx, t); err != nil {
-		return intent{}, err
-	}
-	s, err := read[KEK](ctx, m.registry, item.Key)
-	return intent{stored: s}, err
+	return m.commitIntent(ctx, kek, absent(kekPath(name)), false)
 }
 
 func (o KEKOptions) actor() string {
@@ -179,7 +211,7 @@ func (m *Manager) activateKEK(ctx context.Context, i intent, info KeyInfo, o KEK
 		return KEK{}, err
 	}
 	v.Mechanism, v.URI = info.Mechanism, info.URI
-	kek.Primary = v.Number
+	kek.Primary, kek.Maker = v.Number, ""
 	item, err := put(kekPath(kek.Name), kek)
 	if err != nil {
 		return KEK{}, err

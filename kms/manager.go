@@ -3,6 +3,7 @@ package kms
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -48,6 +49,7 @@ type Manager struct {
 	kek         string // default
 	epochPeriod time.Duration
 	development bool
+	id          string // tells this Manager from others that share the registry
 	log         *zap.Logger
 }
 
@@ -66,6 +68,7 @@ func NewManager(ctx context.Context, c Config) (*Manager, error) {
 		kek:         c.DefaultKEK,
 		epochPeriod: c.EpochPeriod,
 		development: c.Development,
+		id:          rand.Text(),
 		log:         c.Logger.Named("kms"),
 	}
 	if err := m.verifyKEKs(ctx); err != nil {

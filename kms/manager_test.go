@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,7 +226,7 @@ func (r *faults) failOn(key string, after int) {
 func TestCreateKEKGoesOnAfterACrash(t *testing.T) {
 	for name, commit := range map[string]int{"before the key was made": 0, "after the key was made": 1} {
 		for _, applied := range []bool{false, true} {
-			t.Run(name, func(t *testing.T) {
+			bubble(t, name, func(t *testing.T) {
 				f := newEmptyFixture(t)
 				c := f.config()
 				broken := &faults{Registry: f.registry, applied: applied}
@@ -234,13 +235,64 @@ func TestCreateKEKGoesOnAfterACrash(t *testing.T) {
 				m := f.manager(t, c)
 				_, err := m.CreateKEK(t.Context(), "main", kms.KEKOptions{})
 				wantErr(t, err, kms.ErrUnavailable)
+				began := time.Now()
 				kek, err := f.EnsureKEK(t.Context(), "main")
+				if took := time.Since(began); took > 16*time.Second {
+					t.Errorf("it took %v", took)
+				}
 				if err != nil || kek.Primary != 1 || kek.Version(1).State != kms.Active {
 					t.Errorf("applied %t: %+v, %v", applied, kek, err)
 				}
 			})
 		}
 	}
+}
+
+func bubble(t *testing.T, name string, test func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
+
+// slow is a provider whose keys take a second to be made.
+type slow struct {
+	kms.Provider
+	made *atomic.Int32
+}
+
+func (p slow) Create(ctx context.Context, ref kms.KeyRef) (kms.KeyInfo, error) {
+	p.made.Add(1)
+	time.Sleep(time.Second)
+	return p.Provider.Create(ctx, ref)
+}
+
+func TestManagersThatStartTogetherMakeOneKEK(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newEmptyFixture(t)
+		c := f.config()
+		made := new(atomic.Int32)
+		c.Providers = map[string]kms.Provider{"soft": slow{f.provider, made}}
+		var wg sync.WaitGroup
+		for range 5 {
+			m := f.manager(t, c)
+			wg.Go(func() {
+				if kek, err := m.EnsureKEK(t.Context(), "main"); err != nil || kek.Primary != 1 {
+					t.Errorf("got %+v, %v", kek, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := made.Load(); n != 1 {
+			t.Errorf("the key was made %d times", n)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		f.registry = &faults{Registry: f.registry}
+		f.registry.(*faults).failOn("keks/", 1)
+		_, err := f.manager(t, f.config()).CreateKEK(t.Context(), "other", kms.KEKOptions{})
+		wantErr(t, err, kms.ErrUnavailable)
+		_, err = f.EnsureKEK(ctx, "other") // somebody else's, unfinished
+		wantErr(t, err, context.DeadlineExceeded)
+	})
 }
 
 // badProvider is a provider with one fault.

@@ -20,6 +20,8 @@ type KEK struct {
 	Primary  uint32       `json:"primary"`  // version that wraps; 0 while the first is being made
 	Versions []KEKVersion `json:"versions"` // by number, from 1
 	Created  time.Time    `json:"created"`
+	// Maker is the Manager that is making the first version, until it is active.
+	Maker string `json:"maker,omitempty"`
 }
 
 // KEKVersion is one key in a provider.

@@ -136,12 +136,20 @@ func sentinelOf(err *connect.Error) error {
 	return nil
 }
 
-// unanswered: the KMS could not be reached, or did not answer in time, or the
-// connection failed (a refused certificate has code Unknown).
+// unanswered: the KMS could not be reached, did not answer in time, or the
+// connection failed. Connect gives a refused certificate the code Unknown, and a
+// connection that broke while the request was written the code Canceled.
 func unanswered(err *connect.Error) bool {
-	code := err.Code()
-	return code == connect.CodeUnavailable || code == connect.CodeDeadlineExceeded ||
-		code == connect.CodeUnknown && !connect.IsWireError(err)
+	switch err.Code() { //nolint:exhaustive // the others are answers
+	case connect.CodeUnavailable, connect.CodeDeadlineExceeded:
+		return true
+	case connect.CodeUnknown:
+		return !connect.IsWireError(err)
+	case connect.CodeCanceled:
+		return !connect.IsWireError(err) && !errors.Is(err, context.Canceled)
+	default:
+		return false
+	}
 }
 
 func sentinelNamed(word string) error {

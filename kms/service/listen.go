@@ -179,6 +179,9 @@ const drain = 5 * time.Second
 // Serve answers calls on a listener of Listen until ctx ends, waits for running
 // calls for up to 5 s, and closes the listener. Its error is nil when ctx ended it.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, logger *zap.Logger) error {
+	if logger == nil {
+		logger = zap.NewNop()
+	}
 	errorLog, err := zap.NewStdLogAt(logger.Named("http"), zap.DebugLevel)
 	if err != nil {
 		return fmt.Errorf("service: serving: %w", err)

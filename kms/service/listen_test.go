@@ -221,6 +221,7 @@ func TestMutualTLSLetsInOnlyWhoIsListed(t *testing.T) {
 		{"gateway by unit", ca.files(t, unit, ca), nil, kms.ErrDenied},
 		{"admin", ca.files(t, named("admin1"), ca), kms.ErrDenied, nil},
 		{"not listed", ca.files(t, named("gw2"), ca), kms.ErrDenied, kms.ErrDenied},
+		{"CN is no unit", ca.files(t, named("ou:gateways"), ca), kms.ErrDenied, kms.ErrDenied},
 		{"unit is no CN", ca.files(t, named("gateways"), ca), kms.ErrDenied, kms.ErrDenied},
 		{"another authority's", stranger.files(t, named("gw1"), ca), kms.ErrUnavailable, kms.ErrUnavailable},
 		{"does not trust the server", ca.files(t, named("gw1"), stranger), kms.ErrUnavailable, kms.ErrUnavailable},

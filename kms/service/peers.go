@@ -59,15 +59,14 @@ func (a Access) identify(r *http.Request) peer {
 	return peer{name: strings.Join(names, ","), gateway: anyOf(names, a.Gateways), admin: anyOf(names, a.Admins)}
 }
 
+// namesOf are the names by which a certificate can be listed. A common name that
+// looks like a unit is none.
 func namesOf(c *x509.Certificate) []string {
-	var names []string
-	if c.Subject.CommonName != "" {
-		names = append(names, c.Subject.CommonName)
-	}
-	names = append(names, c.DNSNames...)
+	names := append([]string{c.Subject.CommonName}, c.DNSNames...)
 	for _, u := range c.URIs {
 		names = append(names, u.String())
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "" || strings.HasPrefix(name, "ou:") })
 	for _, unit := range c.Subject.OrganizationalUnit {
 		names = append(names, "ou:"+unit)
 	}
