@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"io/fs"
@@ -86,7 +87,10 @@ type generator struct {
 func (g *generator) Read(p []byte) (int, error) {
 	if len(g.left) == 0 {
 		g.left = make([]byte, 1<<20)
-		source := rand.NewChaCha8([32]byte{byte(g.seed), byte(g.seed >> 8), byte(g.block), byte(g.block >> 8), byte(g.block >> 16), 7})
+		key := [32]byte{31: 7}
+		binary.BigEndian.PutUint64(key[:8], g.seed)
+		binary.BigEndian.PutUint64(key[8:16], g.block)
+		source := rand.NewChaCha8(key)
 		_, _ = source.Read(g.left)
 		copy(g.left, fmt.Sprintf("%s-body-%d-%d-", sign, g.seed, g.block))
 		g.block++

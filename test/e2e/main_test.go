@@ -18,11 +18,11 @@ import (
 	"chatelaine/test/servers"
 )
 
-// binary is the product; minio is the cloud of all tests that want one. TestMain sets
+// product is its binary; minio is the cloud of all tests that want one. TestMain sets
 // them up.
 var (
-	binary string
-	minio  servers.Shared
+	product string
+	minio   servers.Shared
 )
 
 func TestMain(m *testing.M) {
@@ -40,7 +40,7 @@ func run(m *testing.M) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	if binary, err = harness.Build(context.Background(), dir); err != nil {
+	if product, err = harness.Build(context.Background(), dir); err != nil {
 		return 0, err
 	}
 	defer minio.Stop()

@@ -83,7 +83,7 @@ func planWorld(t *testing.T, c cloud, change ...func(*harness.Options)) *world {
 		c.dir = filepath.Join(data, "cloud")
 	}
 	user := harness.Credentials{AccessKeyID: "AK" + rand.Text()[:18], SecretAccessKey: marker("secret")}
-	w := &world{t: t, cloud: c, options: &harness.Options{Binary: binary, Data: data, Backend: c.url, User: user, Env: c.env}}
+	w := &world{t: t, cloud: c, options: &harness.Options{Binary: product, Data: data, Backend: c.url, User: user, Env: c.env}}
 	for _, f := range change {
 		f(w.options)
 	}
