@@ -1,6 +1,11 @@
 package objects
 
-import "strings"
+import (
+	"errors"
+	"strings"
+
+	"chatelaine/backends"
+)
 
 // looksLikeMD5 matches the ETags that clients would take for the MD5 of what they
 // sent, and what hiding those makes of them, so that hiding can be undone.
@@ -50,4 +55,14 @@ func backendETags(visible []string) []string {
 		out = append(out, backendETag(v))
 	}
 	return out
+}
+
+// visibleError is err as clients may see it: the ETag of a backends.NotModified is
+// the visible one.
+func visibleError(err error) error {
+	var n *backends.NotModified
+	if errors.As(err, &n) {
+		return &backends.NotModified{ETag: visibleETag(n.ETag), Modified: n.Modified}
+	}
+	return err
 }

@@ -25,7 +25,7 @@ func (s *Service) Get(ctx context.Context, r GetRequest) (*Reader, error) {
 		reader, err = q.get()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("objects: getting %q: %w", r.Key, err)
+		return nil, fmt.Errorf("objects: getting %q: %w", r.Key, visibleError(err))
 	}
 	return reader, nil
 }

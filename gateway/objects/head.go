@@ -20,7 +20,7 @@ func (s *Service) Head(ctx context.Context, r GetRequest) (Stat, Span, error) {
 	}
 	st, span, err := q.head()
 	if err != nil {
-		return Stat{}, Span{}, fmt.Errorf("objects: asking for %q: %w", r.Key, err)
+		return Stat{}, Span{}, fmt.Errorf("objects: asking for %q: %w", r.Key, visibleError(err))
 	}
 	return st, span, nil
 }
