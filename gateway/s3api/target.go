@@ -33,21 +33,23 @@ func parseTarget(r *http.Request, domain string) (target, error) {
 	if !strings.HasPrefix(path, "/") {
 		return target{}, invalidURI()
 	}
-	bucket := hostedBucket(r.Host, domain)
-	key := path[1:]
-	if bucket == "" {
-		bucket, key, _ = strings.Cut(path[1:], "/")
+	if bucket := hostedBucket(r.Host, domain); bucket != "" {
+		return newTarget(bucket, path[1:])
+	}
+	rawBucket, key, _ := strings.Cut(path[1:], "/")
+	bucket, err := url.PathUnescape(rawBucket)
+	if err != nil {
+		return target{}, invalidURI()
 	}
 	return newTarget(bucket, key)
 }
 
-func newTarget(rawBucket, rawKey string) (t target, err error) {
-	if t.bucketName, err = url.PathUnescape(rawBucket); err != nil {
+func newTarget(bucket, rawKey string) (target, error) {
+	key, err := url.PathUnescape(rawKey)
+	if err != nil {
 		return target{}, invalidURI()
 	}
-	if t.key, err = url.PathUnescape(rawKey); err != nil {
-		return target{}, invalidURI()
-	}
+	t := target{bucketName: bucket, key: key}
 	switch {
 	case t.key != "" && t.bucketName == "":
 		return target{}, invalidBucketName("")
