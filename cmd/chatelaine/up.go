@@ -163,8 +163,11 @@ func up(ctx context.Context, o upOptions, c config.Config, logger *zap.Logger, s
 		return err
 	}
 	defer socket.Close()
+	context.AfterFunc(ctx, func() {
+		logger.Info("stopping: running requests end first; a second signal cuts them")
+	})
 	return runTogether(ctx, p, kmsProcess, socket, func(ctx context.Context) error {
-		return announce(ctx, p, kmsProcess, greeting{options: o, config: c, home: h, user: user, address: p.s3.Addr().String()}, stdout)
+		return announce(ctx, p, kmsProcess, logger, greeting{options: o, config: c, home: h, user: user, address: p.s3.Addr().String()}, stdout)
 	})
 }
 
@@ -258,7 +261,7 @@ func runTogether(ctx context.Context, p *plane, kmsProcess *child, socket *notif
 }
 
 // announce waits until everything serves, makes the first user and greets.
-func announce(ctx context.Context, p *plane, kmsProcess *child, g greeting, stdout io.Writer) error {
+func announce(ctx context.Context, p *plane, kmsProcess *child, logger *zap.Logger, g greeting, stdout io.Writer) error {
 	select {
 	case <-ctx.Done():
 		return nil
@@ -272,7 +275,7 @@ func announce(ctx context.Context, p *plane, kmsProcess *child, g greeting, stdo
 	if g.user, err = ensureUser(ctx, clients.Admin, g.user); err != nil {
 		return err
 	}
-	if err := waitReady(ctx, p); err != nil {
+	if err := waitReady(ctx, p, logger); err != nil {
 		return err
 	}
 	if err := notifyReady(); err != nil {
@@ -282,11 +285,16 @@ func announce(ctx context.Context, p *plane, kmsProcess *child, g greeting, stdo
 }
 
 // waitReady waits for the first lease and the backend. A backend that does not answer
-// is worth a word after a while, and no reason to give up.
-func waitReady(ctx context.Context, p *plane) error {
+// is worth a word now and then, and no reason to give up.
+func waitReady(ctx context.Context, p *plane, logger *zap.Logger) error {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
-	for p.gateway.Ready(ctx) != nil {
+	said := time.Now()
+	for err := p.gateway.Ready(ctx); err != nil; err = p.gateway.Ready(ctx) {
+		if time.Since(said) > 5*time.Second {
+			logger.Warn("not ready yet", zap.Error(err))
+			said = time.Now()
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

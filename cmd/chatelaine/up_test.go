@@ -236,6 +236,36 @@ func TestWrongPINIsTriedOnceAndEndsWithCode2(t *testing.T) {
 	}
 }
 
+func TestPINThatIsNoLongerRightEndsItAll(t *testing.T) {
+	t.Parallel()
+	needSoftHSM(t, "softhsm")
+	data := filepath.Join(t.TempDir(), "data")
+	p := startUp(t, nil, "--data", data)
+	if err := os.WriteFile(filepath.Join(data, "home", "token", "pin"), []byte("wrong-pin-1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(p.kmsProcess(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.end(t); code != exitUsage || strings.Count(p.err.String(), "not logged in") != 1 {
+		t.Errorf("got %d and %q, want 2 and one attempt", code, p.err.String())
+	}
+}
+
+func TestBackendThatIsAwayIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	p := start(t, []string{"CHATELAINE_BACKEND_ACCESS_KEY_ID=x", "CHATELAINE_BACKEND_SECRET_ACCESS_KEY=y"},
+		"up", "--data", filepath.Join(t.TempDir(), "data"), "--kek", "softkey", "--backend", "s3+http://127.0.0.1:1",
+		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+	eventually(t, "a word", func() bool { return strings.Contains(p.err.String(), "not ready yet") })
+	if p.out.String() != "" {
+		t.Errorf("it greeted: %s", p.out.String())
+	}
+	if code := p.stop(t, syscall.SIGINT); code != 0 {
+		t.Errorf("got %d: %s", code, p.err.String())
+	}
+}
+
 func TestFoldersAtHomeAreTheirOwnersAlone(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
