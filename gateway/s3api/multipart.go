@@ -167,9 +167,12 @@ func (c *call) listParts() error {
 		return err
 	}
 	limit = min(limit, maxPage)
-	page, err := c.Service.ListParts(c.ctx, objects.PartsRequest{UploadRef: c.uploadRef(), After: int(after), Limit: int(limit)})
+	page, err := c.Service.ListParts(c.ctx, objects.PartsRequest{UploadRef: c.uploadRef(), After: int(after), Limit: int(max(limit, 1))})
 	if err != nil {
 		return err
+	}
+	if limit == 0 {
+		page.Parts, page.Next = nil, 0
 	}
 	return c.writeXML(http.StatusOK, c.partsResult(page, after, limit, encode))
 }

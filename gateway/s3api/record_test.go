@@ -177,8 +177,11 @@ func TestABucketIsSeenByItsOwnerOnly(t *testing.T) {
 	w := newWorld(t)
 	w.put("k", "v")
 	for _, s := range []sent{
-		{method: "GET", path: "/bucket/k"}, {method: "HEAD", path: "/bucket"}, {method: "GET", path: "/bucket"},
-		{method: "DELETE", path: "/bucket/k"}, {method: "DELETE", path: "/bucket"},
+		{method: "GET", path: "/bucket/k"},
+		{method: "HEAD", path: "/bucket"},
+		{method: "GET", path: "/bucket"},
+		{method: "DELETE", path: "/bucket/k"},
+		{method: "DELETE", path: "/bucket"},
 	} {
 		s.key, s.secret = bobKey, bobSecret
 		equal(t, s.method+s.path, w.send(s).status, http.StatusForbidden)

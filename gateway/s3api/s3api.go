@@ -84,6 +84,7 @@ type Handler struct {
 	metrics  *metrics
 	log      *zap.Logger
 	hostID   string
+	patience time.Duration // after which a client that waits for Complete gets a sign of life
 }
 
 // New makes a Handler, or says all that is wrong with its Config.
@@ -96,7 +97,7 @@ func New(c Config) (*Handler, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	h := &Handler{Config: c, routes: routes(), causes: causes(), metrics: newMetrics(), log: c.Logger.Named("s3"), hostID: randomID(24)}
+	h := &Handler{Config: c, routes: routes(), causes: causes(), metrics: newMetrics(), log: c.Logger.Named("s3"), hostID: randomID(24), patience: 10 * time.Second}
 	h.verifier = sigv4.Verifier{Region: c.Region, Service: "s3", Lookup: h.signingKey, Now: c.Now}
 	return h, nil
 }

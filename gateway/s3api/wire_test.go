@@ -409,3 +409,60 @@ func TestListingsInTheirExactShape(t *testing.T) {
 		t.Errorf("max-keys=5000: %s", clipped)
 	}
 }
+
+// If-Range ties a range to a version: a client that resumes a download must not
+// get the end of another object.
+func TestIfRangeSendsTheWholeOfAnotherObject(t *testing.T) {
+	w := newWorld(t)
+	old := w.put("k", "0123456789").header.Get("Etag")
+	for _, tt := range []struct {
+		name, value, body string
+		status            int
+	}{
+		{"the same", old, "6789", 206},
+		{"another", `"other"`, "0123456789", 200},
+		{"a date", time.Now().UTC().Format(http.TimeFormat), "0123456789", 200},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			a := w.send(sent{method: method, path: "/bucket/k", header: []string{"Range: bytes=6-", "If-Range: " + tt.value}})
+			equal(t, method+" "+tt.name, a.status, tt.status)
+			equal(t, method+" "+tt.name+" length", a.header.Get("Content-Length"), fmt.Sprint(len(tt.body)))
+			if method == "GET" {
+				equal(t, tt.name, string(a.body), tt.body)
+			}
+		}
+	}
+}
+
+// The size is known from the header: such a body must not even be begun.
+func TestABodyAboveFiveGibibytesIsRefusedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	r := w.request(sent{method: "PUT", path: "/bucket/k", body: "x", hash: unsigned})
+	r.ContentLength = maxUpload + 1
+	w.sign(r, sent{hash: unsigned})
+	conn, in := w.raw()
+	_, _ = io.WriteString(conn, head(r, maxUpload+1, "Expect: 100-continue"))
+	response, err := http.ReadResponse(in, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	if response.StatusCode != 400 || !strings.Contains(string(body), "<Code>EntityTooLarge</Code>") {
+		t.Errorf("got %d %s", response.StatusCode, body)
+	}
+}
+
+func TestABodyOfUnknownLengthIsRefused(t *testing.T) {
+	w := newWorld(t)
+	conn, in := w.raw()
+	r := w.request(sent{method: "PUT", path: "/bucket/k", hash: unsigned})
+	text := strings.Replace(head(r, 0), "Content-Length: 0", "Transfer-Encoding: chunked", 1)
+	_, _ = io.WriteString(conn, text+"4\r\nbody\r\n0\r\n\r\n")
+	response, err := http.ReadResponse(in, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	equal(t, "status", response.StatusCode, http.StatusLengthRequired)
+}

@@ -112,7 +112,7 @@ func TestTheVerdictComesWithTheLastBytes(t *testing.T) {
 	data := noise(20000)
 	good := signedBody(PayloadHash, 20000)
 	good.hash = sha256.Sum256(data)
-	false_ := signedBody(PayloadHash, 20000)
+	lying := signedBody(PayloadHash, 20000)
 	chunks := signedBody(PayloadChunks, 20000)
 	raw := encode(chunks, data, 8192)
 	spoiled := bytes.Clone(raw)
@@ -124,7 +124,7 @@ func TestTheVerdictComesWithTheLastBytes(t *testing.T) {
 		want error
 	}{
 		{"hash", good, data, io.EOF},
-		{"false hash", false_, data, ErrBodyHash},
+		{"false hash", lying, data, ErrBodyHash},
 		{"chunks", chunks, raw, io.EOF},
 		{"false chunks", chunks, spoiled, ErrSignature},
 	} {
