@@ -158,6 +158,9 @@ func sdkClient(endpoint string, user harness.Credentials, h *http.Client) *s3.Cl
 		BaseEndpoint: aws.String(endpoint), Region: "us-east-1", UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider(user.AccessKeyID, user.SecretAccessKey, ""),
 		HTTPClient:  httpClient(h),
+		// What the SDK's own configuration says by default.
+		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenSupported,
+		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenSupported,
 	})
 }
 
