@@ -45,6 +45,12 @@ var (
 	ErrUnavailable = errors.New("store is unavailable")
 	// ErrFull: the store has no space left.
 	ErrFull = errors.New("store is full")
+	// ErrVersionNotFound: the object has no such version.
+	ErrVersionNotFound = errors.New("version not found")
+	// ErrDeleteMarker: the version asked for is a delete marker (405).
+	ErrDeleteMarker = errors.New("version is a delete marker")
+	// ErrLocked: a retention or a legal hold forbids it.
+	ErrLocked = errors.New("object is locked")
 	// ErrUnsupported: the store cannot do this at all.
 	ErrUnsupported = errors.New("not supported by the store")
 )
@@ -69,6 +75,24 @@ func (*RangeError) Error() string { return ErrRange.Error() }
 // Unwrap makes errors.Is(err, ErrRange) true.
 func (*RangeError) Unwrap() error { return ErrRange }
 
+// MarkerError says that a delete marker was met: as ErrDeleteMarker where its
+// version was asked for, else as ErrNotFound, since it is the newest.
+type MarkerError struct {
+	Version  string
+	Modified time.Time
+	Asked    bool
+}
+
+func (e *MarkerError) Error() string { return e.Unwrap().Error() }
+
+// Unwrap makes errors.Is true for the one error that it stands for.
+func (e *MarkerError) Unwrap() error {
+	if e.Asked {
+		return ErrDeleteMarker
+	}
+	return ErrNotFound
+}
+
 // ObjectID names an object, or one version of it. Key is 1 to 1024 bytes of
 // UTF-8 and is used as it is: nothing is cleaned, decoded or folded. An empty
 // Version means the newest.
@@ -91,6 +115,10 @@ type Attributes struct {
 	// Metadata has lower-case names, without the store's own prefix (x-amz-meta- on
 	// S3), and values of printable ASCII. Together at most 2048 bytes.
 	Metadata map[string]string
+	// Tags are taken by a Tagger, Lock by a Locker; others return ErrUnsupported for
+	// any. Get and Head say TagCount instead of Tags.
+	Tags Tags
+	Lock Lock
 }
 
 // Info is what a store says of an object without its bytes.
@@ -101,6 +129,7 @@ type Info struct {
 	ETag     string // without quotes
 	Modified time.Time
 	Class    string // storage class as S3 names it; empty means STANDARD
+	TagCount int    // of a Tagger; 0 in listings
 	// Attributes are zero in listings.
 	Attributes Attributes
 }
@@ -152,6 +181,8 @@ type GetOptions struct {
 type DeleteOptions struct {
 	// Conditions takes IfMatch alone.
 	Conditions Conditions
+	// BypassGovernance lifts a Governance retention of the version.
+	BypassGovernance bool
 }
 
 // Written is what a store says of an object that it has just stored.
