@@ -68,7 +68,7 @@ func (o *owners) last() access.Request {
 // world is a Handler behind a real server, over the real service on a memory
 // store. Ann has a bucket of the name "bucket".
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	ring    *keystest.Ring
 	store   *memstore.Store
 	access  *owners
@@ -78,7 +78,7 @@ type world struct {
 }
 
 // newWorld makes a world; change adapts its Config.
-func newWorld(t *testing.T, change ...func(*Config)) *world {
+func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, ring: keystest.New(), store: memstore.New(), access: &owners{}}
 	w.ring.AddUser(annKey, annSecret, "ann")
