@@ -2,6 +2,8 @@ package kms_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -337,4 +339,46 @@ func TestRandomOfOneGeneratorIsEnough(t *testing.T) {
 	c.Providers = map[string]kms.Provider{"soft": short}
 	_, err := f.manager(t, c).CurrentKey(t.Context(), f.bucket(t, "c").Space)
 	wantErr(t, err, kms.ErrUnsafe)
+}
+
+// meddling does something once, just before a secret is wrapped.
+type meddling struct {
+	kms.Provider
+	do *sync.Once
+	f  func()
+}
+
+func (p meddling) Wrap(ctx context.Context, ref kms.KeyRef, b kms.Binding, secret []byte) ([]byte, error) {
+	p.do.Do(p.f)
+	return p.Provider.Wrap(ctx, ref, b, secret)
+}
+
+func TestWhatChangesDuringTheWrappingIsNoticed(t *testing.T) {
+	for name, want := range map[string]error{"the KEK is blocked": kms.ErrDisabled, "the bucket is removed": kms.ErrNotFound} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			b := f.bucket(t, "b")
+			c := f.config()
+			c.Providers = map[string]kms.Provider{"soft": meddling{f.provider, new(sync.Once), func() {
+				if errors.Is(want, kms.ErrNotFound) {
+					_ = f.RemoveBucket(t.Context(), "b")
+					return
+				}
+				f.setState(t, kms.Active, kms.Suspended)
+			}}}
+			_, err := f.manager(t, c).CurrentKey(t.Context(), b.Space)
+			wantErr(t, err, want)
+			if items, _ := f.registry.List(t.Context(), "bucketkeys/"); len(items) != 0 {
+				t.Errorf("%d keys were recorded", len(items))
+			}
+		})
+	}
+	t.Run("an access key", func(t *testing.T) {
+		f := newFixture(t)
+		c := f.config()
+		c.Providers = map[string]kms.Provider{"soft": meddling{f.provider, new(sync.Once), func() {
+			f.setState(t, kms.Active, kms.Suspended)
+		}}}
+		wantErr(t, f.manager(t, c).EnsureAccessKey(t.Context(), accessKey()), kms.ErrDisabled)
+	})
 }
