@@ -249,7 +249,7 @@ func bodyTests() map[string]func(*fixture) {
 	return tests
 }
 
-var errReader = errors.New("the reader's own error") //nolint:gochecknoglobals // a sentinel
+var errReader = errors.New("the reader's own error")
 
 type broken struct {
 	reader func(data []byte) io.Reader

@@ -20,8 +20,6 @@ import (
 	"chatelaine/backends"
 )
 
-var noOptions backends.ListOptions //nolint:gochecknoglobals // never written
-
 func noSync(*os.File) error { return nil }
 
 // inBucket is a store with a bucket.
@@ -331,6 +329,63 @@ func TestDamagedFilesAreErrorsAndCanBeReplaced(t *testing.T) {
 	}
 }
 
+func TestADamagedTableOfPartsIsAnError(t *testing.T) {
+	f := within(t, open(t, t.TempDir()))
+	defer f.Close()
+	f.multi("key", "tail")
+	path := f.objects("bucket") + "/key"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The last row ends with the low byte of the size; that of the number is 8 before.
+	for name, fromEnd := range map[string]int{"size": 1, "number": 9} {
+		damaged := slices.Clone(b)
+		damaged[len(b)-fromEnd] ^= 8
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.get("key"); !errors.Is(err, errDamaged) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	up, err := readRecord(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	swapped := f.partPath("bucket", up.Upload, 2)
+	if err := os.Rename(f.partPath("bucket", up.Upload, 1), swapped); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.get("key"); err == nil {
+		t.Error("a part that is not there was read")
+	}
+	if o, err := f.Get(t.Context(), f.id("key"), &backends.GetOptions{Range: &backends.Range{Offset: -2}}); err != nil {
+		t.Error(err)
+	} else if _, err := io.ReadAll(o.Body); !errors.Is(err, errDamaged) {
+		t.Errorf("a part of another size: got %v", err)
+	}
+}
+
+func TestAReaderThatCameTooLateDoesNotHoldTheParts(t *testing.T) {
+	f := within(t, open(t, t.TempDir()))
+	defer f.Close()
+	f.multi("key", "tail")
+	rec, err := openRecord(f.objects("bucket") + "/key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.close()
+	f.put("key", []byte("other"))
+	if held, err := rec.hold(); held || err != nil {
+		t.Errorf("held: %v, %v", held, err)
+	}
+	f.holds("key", []byte("other"))
+}
+
 func FuzzDecodeHeader(f *testing.F) {
 	b, err := header{Key: "key", Size: 3, Metadata: map[string]string{"a": "b"}}.encode()
 	if err != nil {
@@ -567,6 +622,32 @@ func TestABucketIsNotDeletedUnderAPut(t *testing.T) {
 	wg.Wait()
 }
 
+// TestABucketIsNotDeletedBetweenTheCheckAndTheRenameOfAPut holds the lock that a Put
+// holds then, and puts.
+func TestABucketIsNotDeletedBetweenTheCheckAndTheRenameOfAPut(t *testing.T) {
+	root := t.TempDir()
+	a, b := within(t, open(t, root)), within(t, open(t, root))
+	defer a.Close()
+	defer b.Close()
+	done := make(chan error, 1)
+	err := a.locks.with("bucket", "key", func() error {
+		go func() { done <- b.DeleteBucket(context.Background(), "bucket") }()
+		select {
+		case err := <-done:
+			return fmt.Errorf("deleting did not wait for the lock: %w", err)
+		case <-time.After(100 * time.Millisecond):
+		}
+		plant(t, a, []string{"key"})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, backends.ErrBucketNotEmpty) {
+		t.Errorf("got %v, want ErrBucketNotEmpty", err)
+	}
+}
+
 // TestPagesOfALargeBucketReadWhatTheyShow counts the names that are read for each
 // page of 100,000 keys: those of the folders that the page is in.
 func TestPagesOfALargeBucketReadWhatTheyShow(t *testing.T) {
@@ -635,9 +716,10 @@ func TestACachedFolderIsReadAnewWhenItChanges(t *testing.T) {
 	}
 	plant(t, f, keys)
 	dir := f.objects("bucket") + "/dir%"
-	before := time.Now().Add(-time.Minute)
-	if err := os.Chtimes(dir, before, before); err != nil {
-		t.Fatal(err)
+	changed := func(at time.Time) {
+		if err := os.Chtimes(dir, at, at); err != nil {
+			t.Fatal(err)
+		}
 	}
 	count := func() int {
 		page, err := f.List(t.Context(), "bucket", nil)
@@ -646,6 +728,11 @@ func TestACachedFolderIsReadAnewWhenItChanges(t *testing.T) {
 		}
 		return len(page.Entries)
 	}
+	changed(time.Now().Add(time.Minute))
+	if got := count(); got != len(keys) || f.names.entries != 0 {
+		t.Fatalf("listed %d, cached %d of a folder that is changing", got, f.names.entries)
+	}
+	changed(time.Now().Add(-time.Minute))
 	if got := count(); got != len(keys) || f.names.entries != len(keys) {
 		t.Fatalf("listed %d, cached %d; want %d", got, f.names.entries, len(keys))
 	}
