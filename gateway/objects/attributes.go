@@ -38,8 +38,8 @@ func fromSealed(a sealed.Attributes) Attributes {
 }
 
 // storedAttributes are what the provider sees of an object: a type that says
-// nothing, and the envelope.
-func (s *Service) storedAttributes(b keys.Bucket, key string, bk keys.BucketKey, e sealed.Envelope) (backends.Attributes, error) {
+// nothing, the envelope, and what the provider has to act on.
+func (s *Service) storedAttributes(b keys.Bucket, key string, bk keys.BucketKey, e sealed.Envelope, at StoreAttributes) (backends.Attributes, error) {
 	header, err := s.suite.SealEnvelope(bk.ID, bk.Key, nameOf(b, key), e)
 	if errors.Is(err, sealed.ErrTooLarge) {
 		return backends.Attributes{}, fmt.Errorf("objects: %w: %w", ErrMetadataTooLarge, err)
@@ -47,7 +47,8 @@ func (s *Service) storedAttributes(b keys.Bucket, key string, bk keys.BucketKey,
 	if err != nil {
 		return backends.Attributes{}, fmt.Errorf("objects: sealing the envelope: %w", err)
 	}
-	return backends.Attributes{ContentType: octetStream, Metadata: map[string]string{sealed.MetadataName: header}}, nil
+	metadata := map[string]string{sealed.MetadataName: header}
+	return backends.Attributes{ContentType: octetStream, Metadata: metadata, Tags: at.Tags, Lock: at.Lock}, nil
 }
 
 // openEnvelope authenticates what the store says of an object. The id is that of
@@ -79,7 +80,7 @@ type keyFinder func(id sealed.KeyID) (keys.BucketKey, error)
 func stat(b keys.Bucket, info backends.Info, e sealed.Envelope, size int64) Stat {
 	return Stat{
 		Key: info.Key, Size: size, ETag: visibleETag(info.ETag), Modified: info.Modified, Version: info.Version,
-		Class: info.Class, Attributes: fromSealed(e.Attributes), Checksums: checksumsOf(e.Attributes), KEK: b.KEK,
+		Class: info.Class, TagCount: info.TagCount, Lock: info.Attributes.Lock, Attributes: fromSealed(e.Attributes), Checksums: checksumsOf(e.Attributes), KEK: b.KEK,
 	}
 }
 

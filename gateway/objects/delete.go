@@ -16,7 +16,10 @@ func (s *Service) Delete(ctx context.Context, r DeleteRequest) (backends.Deleted
 	if err != nil {
 		return backends.Deleted{}, err
 	}
-	opts := &backends.DeleteOptions{Conditions: backends.Conditions{IfMatch: backendETags(r.IfMatch)}}
+	opts := &backends.DeleteOptions{
+		Conditions:       backends.Conditions{IfMatch: backendETags(r.IfMatch)},
+		BypassGovernance: r.BypassGovernance,
+	}
 	deleted, err := store.Delete(ctx, idOf(r.Bucket, r.Key, r.Version), opts)
 	if err != nil {
 		return deleted, fmt.Errorf("objects: deleting %q: %w", r.Key, err)

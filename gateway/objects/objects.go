@@ -93,6 +93,8 @@ type Stat struct {
 	Modified time.Time
 	Version  string
 	Class    string
+	TagCount int
+	Lock     backends.Lock
 	Attributes
 	Checksums []Checksum
 	Parts     int // 0 for an object of a single PUT
@@ -120,6 +122,7 @@ type PutRequest struct {
 	MD5 []byte
 	// IfMatch and IfNoneMatch hold visible ETags, unquoted, or "*".
 	IfMatch, IfNoneMatch []string
+	StoreAttributes
 }
 
 // PutResult is the answer to Put, Complete and Copy.
@@ -204,6 +207,8 @@ type DeleteRequest struct {
 	Key     string
 	Version string
 	IfMatch []string // visible ETags, or "*"
+	// BypassGovernance lifts a Governance retention of the version.
+	BypassGovernance bool
 }
 
 // CreateUploadRequest begins a multipart upload.
@@ -214,6 +219,7 @@ type CreateUploadRequest struct {
 	// Algorithm and Composite are the upload's checksum; empty means none asked for.
 	Algorithm Algorithm
 	Composite bool
+	StoreAttributes
 }
 
 // UploadRef names an upload of a client.

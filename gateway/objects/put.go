@@ -98,7 +98,7 @@ func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk key
 		return backends.Written{}, err
 	}
 	defer func() { _ = sealer.Close() }()
-	attrs, err := s.storedAttributes(r.Bucket, r.Key, bk, s.singleEnvelope(r, dek, sealer.Part().Salt))
+	attrs, err := s.storedAttributes(r.Bucket, r.Key, bk, s.singleEnvelope(r, dek, sealer.Part().Salt), r.StoreAttributes)
 	if err != nil {
 		return backends.Written{}, err
 	}

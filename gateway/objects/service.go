@@ -59,6 +59,7 @@ type Service struct {
 	suite   sealed.Suite
 	tables  *lru.Cache[tableKey, cachedTable]
 	stashes *lru.Cache[stashKey, []byte]
+	configs *configCache
 	now     func() time.Time
 	streams atomic.Int64
 }
@@ -87,7 +88,7 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		keys: c.Keys, stores: c.Stores, store: c.DefaultStore, prefix: c.Prefix, log: c.Logger.Named("objects"),
-		suite: c.Suite, tables: tables, stashes: stashes, now: c.Now,
+		suite: c.Suite, tables: tables, stashes: stashes, configs: newConfigCache(), now: c.Now,
 	}, nil
 }
 

@@ -40,7 +40,7 @@ func (s *Service) createUpload(ctx context.Context, store backends.Store, mp bac
 	created := s.now()
 	attrs, err := s.storedAttributes(r.Bucket, r.Key, bk, sealed.Envelope{
 		Kind: sealed.Multipart, DEK: dek, Created: created, Attributes: r.Attributes.toSealed(),
-	})
+	}, r.StoreAttributes)
 	if err != nil {
 		return backends.UploadID{}, err
 	}

@@ -1,0 +1,99 @@
+package objects
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2/expirable"
+
+	"chatelaine/backends"
+	"chatelaine/gateway/keys"
+	"chatelaine/gateway/sealed"
+)
+
+// configPrefix begins the names of what clients configure on a bucket and the
+// gateway itself acts on: CORS rules, tags. They are sealed like objects, so that
+// a provider can neither read nor change them.
+const configPrefix = ReservedPrefix + "config/"
+
+const (
+	maxConfig     = 256 << 10        // bytes of one configuration
+	configTTL     = 10 * time.Second // how long another gateway's change may go unseen
+	configEntries = 4096
+)
+
+// ErrNoConfig: the bucket has no configuration of that name.
+var ErrNoConfig = errors.New("bucket has no such configuration")
+
+type configKey struct {
+	space keys.Space
+	name  string
+}
+
+// configCache holds what was read; nil bytes stand for what is not there.
+type configCache = lru.LRU[configKey, []byte]
+
+func newConfigCache() *configCache {
+	return lru.NewLRU[configKey, []byte](configEntries, nil, configTTL)
+}
+
+// BucketConfig reads a configuration: ErrNoConfig where there is none. Another
+// gateway's change is seen after ten seconds at the latest.
+func (s *Service) BucketConfig(ctx context.Context, b keys.Bucket, name string) ([]byte, error) {
+	key := configKey{b.Space, name}
+	data, ok := s.configs.Get(key)
+	if !ok {
+		var err error
+		if data, err = s.readConfig(ctx, b, name); err != nil && !errors.Is(err, backends.ErrNotFound) {
+			return nil, wrap(err, "reading the configuration of", b)
+		}
+		s.configs.Add(key, data)
+	}
+	if data == nil {
+		return nil, ErrNoConfig
+	}
+	return data, nil
+}
+
+func (s *Service) readConfig(ctx context.Context, b keys.Bucket, name string) ([]byte, error) {
+	store, err := s.storeOf(b)
+	if err != nil {
+		return nil, err
+	}
+	key := configPrefix + name
+	q := &query{Service: s, ctx: ctx, r: GetRequest{Bucket: b, Key: key}, store: store, id: idOf(b, key, "")}
+	reader, err := q.get()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = reader.Close() }()
+	if reader.Span.Length > maxConfig {
+		return nil, fmt.Errorf("%w: a configuration of %d bytes", sealed.ErrCorrupt, reader.Span.Length)
+	}
+	out := bytes.NewBuffer(make([]byte, 0, reader.Span.Length+1)) // never nil, also when empty
+	_, err = reader.WriteTo(out)
+	return out.Bytes(), err
+}
+
+// SetBucketConfig stores a configuration; nil removes it.
+func (s *Service) SetBucketConfig(ctx context.Context, b keys.Bucket, name string, data []byte) error {
+	defer s.configs.Remove(configKey{b.Space, name})
+	store, err := s.storeOf(b)
+	if err != nil {
+		return err
+	}
+	if data == nil {
+		_, err := store.Delete(ctx, idOf(b, configPrefix+name, ""), nil)
+		return wrap(err, "removing a configuration of", b)
+	}
+	bk, err := s.sealingKey(ctx, b, store)
+	if err != nil {
+		return err
+	}
+	r := PutRequest{Bucket: b, Key: configPrefix + name, Body: bytes.NewReader(data), Size: int64(len(data))}
+	_, err = s.sealAndStore(ctx, store, bk, r)
+	return wrap(err, "storing a configuration of", b)
+}

@@ -1,0 +1,292 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"chatelaine/backends"
+	"chatelaine/gateway/keys"
+	"chatelaine/gateway/sealed"
+)
+
+// CopyRequest copies an object. Source names it and carries the conditions on it;
+// its Range and Part are ignored.
+type CopyRequest struct {
+	Source GetRequest
+	Bucket keys.Bucket
+	Key    string
+	// Replace puts Attributes in place of the source's.
+	Replace bool
+	Attributes
+	// Algorithm asks for another checksum than the source has: the body is then
+	// opened and sealed again. Empty keeps the source's.
+	Algorithm Algorithm
+	// IfMatch and IfNoneMatch guard the destination, with visible ETags or "*".
+	IfMatch, IfNoneMatch []string
+	StoreAttributes
+}
+
+// CopyResult is the answer to Copy. Modified is never zero.
+type CopyResult struct {
+	PutResult
+	SourceVersion string
+	Checksums     []Checksum
+}
+
+// Copy makes a copy of an object. The sealed bytes are copied as they are, by the
+// backend itself where one backend holds both; only the envelope is sealed anew,
+// for the new name and under the destination's key (FORMAT.md section 6).
+func (s *Service) Copy(ctx context.Context, r CopyRequest) (CopyResult, error) {
+	if err := checkKey(r.Key); err != nil {
+		return CopyResult{}, err
+	}
+	r.Source.Range, r.Source.Part, r.Source.Checksums = nil, 0, true
+	q, err := s.newQuery(ctx, r.Source)
+	if err != nil {
+		return CopyResult{}, err
+	}
+	result, err := s.copy(ctx, q, r)
+	if err != nil {
+		return CopyResult{}, fmt.Errorf("objects: copying %q to %q: %w", r.Source.Key, r.Key, err)
+	}
+	return result, nil
+}
+
+func (s *Service) copy(ctx context.Context, q *query, r CopyRequest) (CopyResult, error) {
+	f, st, err := q.source()
+	if err != nil {
+		return CopyResult{}, err
+	}
+	result := CopyResult{SourceVersion: f.info.Version, Checksums: st.Checksums}
+	if r.Algorithm != "" && !hasChecksum(st.Checksums, r.Algorithm) {
+		result.PutResult, result.Checksums, err = s.copyPlain(ctx, q, f, st, r)
+	} else {
+		result.PutResult, err = s.copySealed(ctx, q, f, r)
+	}
+	if result.Modified.IsZero() {
+		result.Modified = s.now()
+	}
+	result.Size = f.table.Length()
+	return result, err
+}
+
+// source finds the object to copy and all that is sealed about it.
+func (q *query) source() (*found, Stat, error) {
+	f, err := q.find()
+	if err != nil {
+		return nil, Stat{}, sourceCondition(err)
+	}
+	if err := q.addTable(f); err != nil {
+		return nil, Stat{}, err
+	}
+	st, err := q.stat(f)
+	return f, st, err
+}
+
+// sourceCondition makes 304 a 412: a copy has no other way to say that its
+// source's condition does not hold.
+func sourceCondition(err error) error {
+	if errors.Is(err, backends.ErrNotModified) {
+		return fmt.Errorf("%w: the source was not modified", backends.ErrPrecondition)
+	}
+	return err
+}
+
+func hasChecksum(all []Checksum, a Algorithm) bool {
+	for _, c := range all {
+		if c.Algorithm == a {
+			return true
+		}
+	}
+	return false
+}
+
+// copySealed copies the sealed bytes.
+func (s *Service) copySealed(ctx context.Context, q *query, f *found, r CopyRequest) (PutResult, error) {
+	store, err := s.storeOf(r.Bucket)
+	if err != nil {
+		return PutResult{}, err
+	}
+	bk, err := s.sealingKey(ctx, r.Bucket, store)
+	if err != nil {
+		return PutResult{}, err
+	}
+	attrs, err := s.storedAttributes(r.Bucket, r.Key, bk, r.envelope(f.env), r.StoreAttributes)
+	if err != nil {
+		return PutResult{}, err
+	}
+	c := &copying{query: q, f: f, store: store, id: idOf(r.Bucket, r.Key, ""), opts: &backends.PutOptions{
+		Attributes: attrs, Conditions: writeConditions(r.IfMatch, r.IfNoneMatch),
+	}}
+	written, err := c.run(ctx)
+	return PutResult{ETag: visibleETag(written.ETag), Version: written.Version, Modified: written.Modified, KEK: r.Bucket.KEK}, err
+}
+
+// envelope is the source's, with what the client replaces. The checksums speak of
+// the data and stay.
+func (r CopyRequest) envelope(e sealed.Envelope) sealed.Envelope {
+	if !r.Replace {
+		return e
+	}
+	kept := e.Attributes
+	e.Attributes = r.Attributes.toSealed()
+	e.Attributes.Checksums, e.Attributes.LateChecksum, e.Attributes.MD5 = kept.Checksums, kept.LateChecksum, kept.MD5
+	return e
+}
+
+// copying is the copying of sealed bytes under way.
+type copying struct {
+	*query
+	f     *found
+	store backends.Store // of the destination
+	id    backends.ObjectID
+	opts  *backends.PutOptions
+}
+
+// run has the backend copy, in parts where it is too much at once; between two
+// backends the bytes go through the gateway, still sealed.
+func (c *copying) run(ctx context.Context) (backends.Written, error) {
+	copier, ok := backends.As[backends.Copier](c.store)
+	if !ok || c.store != c.query.store {
+		return c.stream(ctx)
+	}
+	if c.f.info.Size > copier.MaxCopy() {
+		return c.inParts(ctx, copier)
+	}
+	written, err := copier.Copy(ctx, c.sourceID(), c.id, &backends.CopyOptions{
+		Attributes: c.opts.Attributes, SourceIfMatch: c.f.info.ETag, Conditions: c.opts.Conditions,
+	})
+	if errors.Is(err, backends.ErrUnsupported) { // of this bucket or name, or with these conditions
+		return c.stream(ctx)
+	}
+	return written, err
+}
+
+// sourceID pins the version that was looked at.
+func (c *copying) sourceID() backends.ObjectID {
+	id := c.query.id
+	if id.Version == "" {
+		id.Version = c.f.info.Version
+	}
+	return id
+}
+
+func (c *copying) stream(ctx context.Context) (backends.Written, error) {
+	object, err := c.query.store.Get(ctx, c.sourceID(), &backends.GetOptions{
+		Conditions: backends.Conditions{IfMatch: []string{c.f.info.ETag}},
+	})
+	if err != nil {
+		return backends.Written{}, err
+	}
+	defer func() { _ = object.Body.Close() }()
+	if object.Size != c.f.info.Size {
+		return backends.Written{}, fmt.Errorf("%w: the source has another size than before", sealed.ErrCorrupt)
+	}
+	guard := &guarded{src: object.Body, live: func() error { return c.keys.Live(c.f.keyID) }}
+	written, err := c.storeWhole(ctx, c.store, c.id, backends.Body{Reader: guard, Size: object.Size}, c.opts)
+	return written, guard.cause(err)
+}
+
+// inParts copies an object that is too large for one copy.
+func (c *copying) inParts(ctx context.Context, copier backends.Copier) (backends.Written, error) {
+	mp, ok := backends.As[backends.Multiparter](c.store)
+	if !ok {
+		return backends.Written{}, ErrUnsupported
+	}
+	upload, err := mp.CreateUpload(ctx, c.id.Bucket, c.id.Key, c.opts.Attributes)
+	if err != nil {
+		return backends.Written{}, err
+	}
+	written, err := c.copyParts(ctx, copier, mp, upload)
+	if err != nil {
+		return written, errors.Join(err, mp.Abort(context.WithoutCancel(ctx), upload))
+	}
+	return written, nil
+}
+
+// copyParts cuts the sealed bytes into pieces of equal size, as few as there can
+// be, so that none but the last is below the backend's minimum.
+func (c *copying) copyParts(ctx context.Context, copier backends.Copier, mp backends.Multiparter, upload backends.UploadID) (backends.Written, error) {
+	size := c.f.info.Size
+	count := (size + copier.MaxCopy() - 1) / copier.MaxCopy()
+	piece := (size + count - 1) / count
+	var parts []backends.Part
+	for offset := int64(0); offset < size; offset += piece {
+		r := &backends.Range{Offset: offset, Length: min(piece, size-offset)}
+		part, err := copier.CopyPart(ctx, upload, len(parts)+1, c.sourceID(), r, c.f.info.ETag)
+		if err != nil {
+			return backends.Written{}, err
+		}
+		parts = append(parts, part)
+	}
+	return mp.Complete(ctx, upload, parts, c.opts.Conditions)
+}
+
+// copyPlain opens the source and seals it again, for a checksum that it lacks.
+func (s *Service) copyPlain(ctx context.Context, q *query, f *found, st Stat, r CopyRequest) (PutResult, []Checksum, error) {
+	reader, err := q.fetchWhole(f)
+	if err != nil {
+		return PutResult{}, nil, err
+	}
+	defer func() { _ = reader.Close() }()
+	body := piped(reader)
+	defer func() { _ = body.Close() }()
+	h := &hashing{src: body, h: r.Algorithm.NewHash()}
+	put := PutRequest{
+		Bucket: r.Bucket, Key: r.Key, Body: h, Size: f.table.Length(), Attributes: st.Attributes,
+		Late: r.Algorithm, LateValue: func() []byte { return h.h.Sum(nil) }, MD5: f.env.Attributes.MD5,
+		IfMatch: r.IfMatch, IfNoneMatch: r.IfNoneMatch, StoreAttributes: r.StoreAttributes,
+	}
+	if r.Replace {
+		put.Attributes = r.Attributes
+	}
+	result, err := s.Put(ctx, put)
+	return result, []Checksum{{Algorithm: r.Algorithm, Value: h.h.Sum(nil)}}, err
+}
+
+// fetchWhole reads all of an object that is known by now.
+func (q *query) fetchWhole(f *found) (*Reader, error) {
+	if f.table.Length() == 0 {
+		return q.emptyReader(f, Span{})
+	}
+	return q.fetch(f, Span{Length: f.table.Length()})
+}
+
+// piped turns a Reader into an io.ReadCloser, whose Close ends the reading.
+func piped(r *Reader) io.ReadCloser {
+	pr, pw := io.Pipe()
+	go func() {
+		_, err := r.WriteTo(pw)
+		pw.CloseWithError(err)
+	}()
+	return pr
+}
+
+// CopyPartRequest makes a part of an object, or of a range of it.
+type CopyPartRequest struct {
+	UploadRef
+	Number int
+	Source GetRequest
+}
+
+// CopyPartResult is the answer to CopyPart.
+type CopyPartResult struct {
+	PartResult
+	SourceVersion string
+}
+
+// CopyPart opens a range of the source and seals it as a part: an upload has a
+// data key of its own.
+func (s *Service) CopyPart(ctx context.Context, r CopyPartRequest) (CopyPartResult, error) {
+	reader, err := s.Get(ctx, r.Source)
+	if err != nil {
+		return CopyPartResult{}, sourceCondition(err)
+	}
+	defer func() { _ = reader.Close() }()
+	body := piped(reader)
+	defer func() { _ = body.Close() }()
+	part, err := s.PutPart(ctx, PutPartRequest{UploadRef: r.UploadRef, Number: r.Number, Body: body, Size: reader.Span.Length})
+	return CopyPartResult{PartResult: part, SourceVersion: reader.Stat.Version}, err
+}
