@@ -23,12 +23,16 @@ func (s *Service) ListParts(ctx context.Context, r PartsRequest) (*PartsResult, 
 	if err != nil {
 		return nil, fmt.Errorf("objects: listing parts of %q: %w", r.Key, err)
 	}
+	limit := r.Limit
+	if limit <= 0 || limit > maxList {
+		limit = maxList
+	}
 	out := &PartsResult{Algorithm: fromSealedAlgorithm(u.stash.Algorithm), Composite: u.stash.Scope == sealed.Composite}
 	for _, p := range parts {
 		if p.Number <= r.After {
 			continue
 		}
-		if len(out.Parts) == r.Limit {
+		if len(out.Parts) == limit {
 			out.Next = out.Parts[len(out.Parts)-1].Number
 			break
 		}
