@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"chatelaine/test/e2e/harness"
+)
+
+const (
+	gib = int64(1) << 30
+	mib = int64(1) << 20
+)
+
+// transfer puts or gets one object of 1 GiB and throws away what it gets.
+func transfer(ctx context.Context, c *harness.Client, method, path string, pattern *harness.Pattern) error {
+	r := harness.Request{Method: method, Path: path}
+	if method == http.MethodPut {
+		r.Body, r.Size = pattern.Reader(gib), gib
+	}
+	resp, err := c.Do(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	n, err := harness.Drain(resp.Body)
+	switch {
+	case err != nil:
+		return err
+	case resp.StatusCode != http.StatusOK:
+		return fmt.Errorf("%s %s: status %d", method, path, resp.StatusCode)
+	case method == http.MethodGet && n != gib:
+		return fmt.Errorf("%s %s: got %d bytes, want %d", method, path, n, gib)
+	}
+	return nil
+}
+
+// TestMemoryIsBoundedByTheNumberOfTransfers runs 32 transfers of 1 GiB at once.
+func TestMemoryIsBoundedByTheNumberOfTransfers(t *testing.T) {
+	large(t)
+	const transfers = 32
+	limit := 64*mib + transfers*2*mib
+	pattern := harness.NewPattern(1)
+	for _, tt := range []struct {
+		method string
+		cloud  func(t *testing.T) cloud
+	}{
+		{http.MethodPut, newSink},
+		{http.MethodGet, func(*testing.T) cloud { return cloud{} }},
+	} {
+		t.Run(tt.method, func(t *testing.T) {
+			w := newWorld(t, tt.cloud(t))
+			path := "/" + w.bucket() + "/object"
+			if tt.method == http.MethodGet {
+				if err := transfer(t.Context(), w.client(), http.MethodPut, path, pattern); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := harness.ResetPeak(w.PID); err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			atOnce(t, transfers, func() error { return transfer(t.Context(), w.client(), tt.method, path, pattern) })
+			memory, err := harness.MemoryOf(w.PID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d transfers of 1 GiB in %v: peak of memory %d MiB, allowed are %d MiB",
+				transfers, time.Since(begun).Round(time.Second), memory.Peak/mib, limit/mib)
+			if memory.Peak > limit {
+				t.Errorf("got a peak of %d bytes, want at most %d", memory.Peak, limit)
+			}
+		})
+	}
+}
+
+// atOnce calls f many times at once and waits for all.
+func atOnce(t *testing.T, n int, f func() error) {
+	t.Helper()
+	var wait sync.WaitGroup
+	for range n {
+		wait.Go(func() {
+			if err := f(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// TestAGigabyteCostsLittleProcessorTime measures the gateway's process alone, between
+// a client and a MinIO.
+func TestAGigabyteCostsLittleProcessorTime(t *testing.T) {
+	large(t)
+	const limit, runs = 1.1, 3 // seconds per 10^9 bytes
+	w := newWorld(t, onMinIO(t))
+	path := "/" + w.bucket() + "/object"
+	pattern := harness.NewPattern(1)
+	if err := transfer(t.Context(), w.client(), http.MethodPut, path, pattern); err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{http.MethodPut, http.MethodGet} {
+		t.Run(method, func(t *testing.T) {
+			var costs []float64
+			for range runs {
+				before := cpu(t, w)
+				if err := transfer(t.Context(), w.client(), method, path, pattern); err != nil {
+					t.Fatal(err)
+				}
+				costs = append(costs, (cpu(t, w)-before).Seconds()/(float64(gib)/1e9))
+			}
+			slices.Sort(costs)
+			t.Logf("%.2f s/GB, the median of %.2f; allowed are %.1f", costs[runs/2], costs, limit)
+			if costs[runs/2] > limit {
+				t.Errorf("got %.2f s/GB, want at most %.1f", costs[runs/2], limit)
+			}
+		})
+	}
+	w.do(harness.Request{Method: http.MethodDelete, Path: path}).want(http.StatusNoContent)
+}
+
+func cpu(t *testing.T, w *world) time.Duration {
+	t.Helper()
+	used, err := harness.CPU(w.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return used
+}
