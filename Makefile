@@ -34,8 +34,10 @@ up: ## install SoftHSM if it is missing, build, and run everything on this machi
 
 .PHONY: test
 test: test-parts ## install what is missing and run every test
-	$(TEST) -race $$($(GO) list ./... | grep -Ev '$(SLOW)')
-	$(TEST) $$($(GO) list ./... | grep -E '$(SLOW)')
+	@failed=0; \
+	$(TEST) -race $$($(GO) list ./... | grep -Ev '$(SLOW)') || failed=1; \
+	$(TEST) $$($(GO) list ./... | grep -E '$(SLOW)') || failed=1; \
+	exit $$failed
 
 .PHONY: test-parts
 test-parts:
