@@ -51,6 +51,10 @@ var (
 	ErrDeleteMarker = errors.New("version is a delete marker")
 	// ErrLocked: a retention or a legal hold forbids it.
 	ErrLocked = errors.New("object is locked")
+	// ErrNoLock: a retention or a legal hold in a bucket without Object Lock (400 InvalidRequest).
+	ErrNoLock = errors.New("bucket has no object lock")
+	// ErrBucketState: the state of the bucket's versions or lock forbids it (409 InvalidBucketState).
+	ErrBucketState = errors.New("bucket is in another state")
 	// ErrUnsupported: the store cannot do this at all.
 	ErrUnsupported = errors.New("not supported by the store")
 )

@@ -25,7 +25,7 @@ type Copier interface {
 	// Copy copies an object of at most MaxCopy bytes; more is ErrTooLarge.
 	Copy(ctx context.Context, src, dst ObjectID, opts *CopyOptions) (Written, error)
 	// CopyPart makes a range of an object a part of an upload. A nil r means all.
-	// A range must lie within the source.
+	// A range must lie within the source; one that does not is a *RangeError.
 	CopyPart(ctx context.Context, id UploadID, number int, src ObjectID, r *Range, sourceIfMatch string) (Part, error)
 	// MaxCopy is the largest object that Copy, and the largest range that CopyPart
 	// takes, in bytes.
@@ -77,9 +77,11 @@ type VersionsPage struct {
 // Delete without a version leaves a delete marker. A Get or Head of a delete
 // marker by its version is ErrDeleteMarker, and one whose newest version is a
 // marker is ErrNotFound; both come in a *MarkerError. An unknown version is
-// ErrVersionNotFound.
+// ErrVersionNotFound, but its Delete succeeds.
 type Versioner interface {
 	Versioning(ctx context.Context, bucket string) (Versioning, error)
+	// SetVersioning: ErrBucketState for VersioningOff, and for all but
+	// VersioningEnabled where the bucket has a lock.
 	SetVersioning(ctx context.Context, bucket string, v Versioning) error
 	ListVersions(ctx context.Context, bucket string, opts *ListVersionsOptions) (*VersionsPage, error)
 }
@@ -121,15 +123,20 @@ type LockConfig struct {
 
 // Locker keeps versions from being deleted before their time. A bucket with a
 // lock has versions and cannot lose either again. Deleting or overwriting a
-// locked version is ErrLocked.
+// locked version is ErrLocked. In a bucket without a lock, Attributes.Lock, Lock,
+// SetRetention and SetHold are ErrNoLock.
 type Locker interface {
 	// CreateLockedBucket makes a bucket with Object Lock enabled.
 	CreateLockedBucket(ctx context.Context, bucket string) error
+	// LockConfig is zero where there is no lock.
 	LockConfig(ctx context.Context, bucket string) (LockConfig, error)
-	// SetLockConfig also enables the lock on a bucket with versions.
+	// SetLockConfig also enables the lock on a bucket with versions; ErrBucketState
+	// where they are not enabled, and for a c that is not. The default retention is
+	// that of versions made from then on without a retention of their own.
 	SetLockConfig(ctx context.Context, bucket string, c LockConfig) error
 	// Lock reads a version's lock; SetRetention and SetHold change their half of it.
-	// Shortening is ErrLocked, but for Governance with bypass.
+	// Shortening or removing a retention before its time, and another mode, is
+	// ErrLocked, but for Governance with bypass. An empty mode removes it.
 	Lock(ctx context.Context, id ObjectID) (Lock, error)
 	SetRetention(ctx context.Context, id ObjectID, mode LockMode, until time.Time, bypass bool) error
 	SetHold(ctx context.Context, id ObjectID, hold bool) error

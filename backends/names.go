@@ -1,6 +1,7 @@
 package backends
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -16,6 +17,7 @@ const (
 	MaxPart     = 5 << 30 // bytes of a part
 	MaxParts    = 10000   // number of parts, and the highest part number
 	MaxPage     = 1000    // rows of a page of any listing
+	MaxTags     = 10      // tags of an object
 )
 
 // CheckBucket says with ErrInvalidName what S3 has against a bucket name (user
@@ -56,6 +58,24 @@ func (a Attributes) Check() error {
 	}
 	if size > MaxMetadata {
 		return fmt.Errorf("%w: %d bytes of metadata, at most %d", ErrTooLarge, size, MaxMetadata)
+	}
+	return errors.Join(a.Tags.Check(), a.Lock.Check())
+}
+
+// Check says what S3 has against tags (user guide, "Categorizing your objects using
+// tags"): ErrTooLarge for more than MaxTags, a name above 128 or a value above 256
+// characters, ErrInvalidName for an empty name or what is not UTF-8.
+func (t Tags) Check() error {
+	if len(t) > MaxTags {
+		return fmt.Errorf("%w: %d tags, at most %d", ErrTooLarge, len(t), MaxTags)
+	}
+	for name, value := range t {
+		switch {
+		case name == "", !utf8.ValidString(name), !utf8.ValidString(value):
+			return fmt.Errorf("%w: tag %q", ErrInvalidName, name)
+		case utf8.RuneCountInString(name) > 128, utf8.RuneCountInString(value) > 256:
+			return fmt.Errorf("%w: tag %.20q", ErrTooLarge, name)
+		}
 	}
 	return nil
 }

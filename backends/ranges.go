@@ -20,3 +20,12 @@ func (r *Range) Clip(size int64) (Range, error) {
 	}
 	return *r, nil
 }
+
+// Within is Clip for a range that must lie within the object: what would be cut at
+// the end is a *RangeError, too.
+func (r *Range) Within(size int64) (Range, error) {
+	if r != nil && (r.Offset < -size || r.Offset >= 0 && r.Length > size-r.Offset) {
+		return Range{}, &RangeError{Size: size}
+	}
+	return r.Clip(size)
+}
