@@ -24,26 +24,36 @@ import (
 var (
 	_ backends.Store       = (*Store)(nil)
 	_ backends.Multiparter = (*Store)(nil)
+	_ backends.Copier      = (*Store)(nil)
+	_ backends.Versioner   = (*Store)(nil)
+	_ backends.Tagger      = (*Store)(nil)
+	_ backends.Locker      = (*Store)(nil)
 )
 
-// Store is a backends.Store and a backends.Multiparter. ETags are 32 random hex
-// digits, with "-" and the number of parts behind them where there are parts.
+// Store is a backends.Store with every capability. ETags are 32 random hex digits,
+// with "-" and the number of parts behind them where there are parts.
 type Store struct {
 	mu      sync.Mutex // held for lookups and pointer changes, never while bytes move
 	buckets map[string]*bucket
 }
 
 type bucket struct {
-	created time.Time
-	objects map[string]*object
-	keys    keySet
-	uploads map[string]*upload
+	created    time.Time
+	objects    map[string]history
+	keys       keySet // those whose newest version is an object
+	all        keySet // those that have versions or markers
+	uploads    map[string]*upload
+	versioning backends.Versioning
+	lock       backends.LockConfig
 }
 
-// object is never changed once it is in a bucket.
+// object is a version or a delete marker. It is never changed once it is in a bucket.
 type object struct {
 	info   backends.Info
 	pieces pieces
+	stamp  backends.Stamp
+	null   bool // its version is called null
+	marker bool
 }
 
 // New returns an empty store.
@@ -70,6 +80,10 @@ func (s *Store) with(ctx context.Context, name string, do func(*bucket) error) e
 }
 
 func (s *Store) CreateBucket(ctx context.Context, name string) error {
+	return s.createBucket(ctx, name, "", backends.LockConfig{})
+}
+
+func (s *Store) createBucket(ctx context.Context, name string, v backends.Versioning, lock backends.LockConfig) error {
 	if err := errors.Join(ctx.Err(), backends.CheckBucket(name)); err != nil {
 		return fmt.Errorf("memstore: creating bucket %q: %w", name, err)
 	}
@@ -78,7 +92,9 @@ func (s *Store) CreateBucket(ctx context.Context, name string) error {
 	if s.buckets[name] != nil {
 		return fmt.Errorf("memstore: creating bucket %q: %w", name, backends.ErrBucketExists)
 	}
-	s.buckets[name] = &bucket{created: time.Now(), objects: map[string]*object{}, uploads: map[string]*upload{}}
+	s.buckets[name] = &bucket{
+		created: time.Now(), objects: map[string]history{}, uploads: map[string]*upload{}, versioning: v, lock: lock,
+	}
 	return nil
 }
 
@@ -126,95 +142,76 @@ func (s *Store) put(ctx context.Context, id backends.ObjectID, body backends.Bod
 	return s.store(ctx, id.Bucket, newObject(id.Key, newETag(), opts.Attributes, data), opts.Conditions)
 }
 
-func (s *Store) store(ctx context.Context, bucketName string, o *object, cond backends.Conditions) (backends.Written, error) {
-	err := s.with(ctx, bucketName, func(b *bucket) error { return b.store(o, cond) })
-	if err != nil {
-		return backends.Written{}, err
-	}
-	return backends.Written{ETag: o.info.ETag, Modified: o.info.Modified}, nil
-}
-
-func (b *bucket) store(o *object, cond backends.Conditions) error {
-	old, exists := b.objects[o.info.Key]
-	if exists {
-		if err := cond.CheckWrite(old.info.ETag, old.info.Modified, true); err != nil {
-			return err
-		}
-	} else if err := cond.CheckWrite("", time.Time{}, false); err != nil {
+func (s *Store) store(ctx context.Context, bucketName string, o *object, cond backends.Conditions) (w backends.Written, err error) {
+	err = s.with(ctx, bucketName, func(b *bucket) (err error) {
+		w, err = b.store(o, cond)
 		return err
-	}
-	if !exists {
-		b.keys.add(o.info.Key)
-	}
-	b.objects[o.info.Key] = o
-	return nil
+	})
+	return w, err
 }
 
-func (s *Store) find(ctx context.Context, id backends.ObjectID) (o *object, err error) {
+// find describes an object, or a version.
+func (s *Store) find(ctx context.Context, id backends.ObjectID) (info backends.Info, p pieces, err error) {
 	err = s.with(ctx, id.Bucket, func(b *bucket) error {
-		o = b.objects[id.Key]
-		if o == nil || id.Version != "" {
-			return backends.ErrNotFound
+		o, err := b.find(id)
+		if err == nil {
+			info, p = b.describe(o), o.pieces
 		}
-		return nil
+		return err
 	})
-	return o, err
+	return info, p, err
 }
 
 func (s *Store) Get(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (*backends.Object, error) {
 	if opts == nil {
 		opts = &backends.GetOptions{}
 	}
-	o, err := s.find(ctx, id)
+	info, p, err := s.find(ctx, id)
+	if err == nil {
+		err = opts.Conditions.CheckRead(info.ETag, info.Modified)
+	}
 	if err != nil {
 		return nil, wrap(err, "getting", id.Bucket, id.Key)
 	}
-	if err := opts.Conditions.CheckRead(o.info.ETag, o.info.Modified); err != nil {
-		return nil, wrap(err, "getting", id.Bucket, id.Key)
-	}
-	r, err := opts.Range.Clip(o.info.Size)
+	r, err := opts.Range.Clip(info.Size)
 	if err != nil {
 		return nil, wrap(err, "getting", id.Bucket, id.Key)
 	}
-	return &backends.Object{Info: o.describe(), Range: r, Body: o.pieces.open(r)}, nil
+	return &backends.Object{Info: info, Range: r, Body: p.open(r)}, nil
 }
 
 func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (backends.Info, error) {
 	if opts == nil {
 		opts = &backends.GetOptions{}
 	}
-	o, err := s.find(ctx, id)
+	info, _, err := s.find(ctx, id)
 	if err == nil {
-		err = opts.Conditions.CheckRead(o.info.ETag, o.info.Modified)
+		err = opts.Conditions.CheckRead(info.ETag, info.Modified)
 	}
 	if err != nil {
 		return backends.Info{}, wrap(err, "looking up", id.Bucket, id.Key)
 	}
-	return o.describe(), nil
+	return info, nil
 }
 
-func (s *Store) Delete(ctx context.Context, id backends.ObjectID, opts *backends.DeleteOptions) (backends.Deleted, error) {
+func (s *Store) Delete(ctx context.Context, id backends.ObjectID, opts *backends.DeleteOptions) (d backends.Deleted, err error) {
 	if opts == nil {
 		opts = &backends.DeleteOptions{}
 	}
-	err := s.with(ctx, id.Bucket, func(b *bucket) error {
-		o, ok := b.objects[id.Key]
-		if !ok || id.Version != "" {
-			return opts.Conditions.CheckWrite("", time.Time{}, false)
+	err = s.with(ctx, id.Bucket, func(b *bucket) (err error) {
+		if id.Version == "" && b.versioning != backends.VersioningOff {
+			d, err = b.mark(id.Key, opts.Conditions)
+		} else {
+			d, err = b.remove(id, opts)
 		}
-		if err := opts.Conditions.CheckWrite(o.info.ETag, o.info.Modified, true); err != nil {
-			return err
-		}
-		delete(b.objects, id.Key)
-		b.keys.remove()
-		return nil
+		return err
 	})
-	return backends.Deleted{}, wrap(err, "deleting", id.Bucket, id.Key)
+	return d, wrap(err, "deleting", id.Bucket, id.Key)
 }
 
 func (s *Store) List(ctx context.Context, name string, opts *backends.ListOptions) (page *backends.Page, err error) {
 	err = s.with(ctx, name, func(b *bucket) (err error) {
-		b.keys.settle(func(key string) bool { return b.objects[key] != nil })
+		b.keys.settle(func(key string) bool { return b.objects[key].live() != nil })
 		page, err = backends.ListPage(ctx, b, opts)
 		return err
 	})
@@ -227,17 +224,31 @@ func (b *bucket) Ceil(from string) (string, bool, error) {
 	return key, ok, nil
 }
 
-func (b *bucket) Info(key string) (backends.Info, error) { return b.objects[key].info, nil }
-
-func newObject(key, etag string, attrs backends.Attributes, p pieces) *object {
-	attrs.Metadata = maps.Clone(attrs.Metadata)
-	return &object{backends.Info{Key: key, Size: p.size(), ETag: etag, Modified: time.Now(), Attributes: attrs}, p}
+// Info leaves the attributes to ListPage, which drops them.
+func (b *bucket) Info(key string) (backends.Info, error) {
+	o := b.objects[key].live()
+	info := o.info
+	info.Version, info.TagCount = b.name(o), 0
+	return info, nil
 }
 
-// describe returns the info with metadata that the caller may change.
-func (o *object) describe() backends.Info {
+func newObject(key, etag string, attrs backends.Attributes, p pieces) *object {
+	attrs = cloned(attrs)
+	return &object{info: backends.Info{Key: key, Size: p.size(), ETag: etag, Modified: time.Now(), Attributes: attrs}, pieces: p}
+}
+
+// cloned returns attributes whose maps are not the caller's.
+func cloned(attrs backends.Attributes) backends.Attributes {
+	attrs.Metadata, attrs.Tags = maps.Clone(attrs.Metadata), maps.Clone(attrs.Tags)
+	return attrs
+}
+
+// describe returns the info with maps that the caller may change.
+func (b *bucket) describe(o *object) backends.Info {
 	info := o.info
-	info.Attributes.Metadata = maps.Clone(info.Attributes.Metadata)
+	info.Version, info.TagCount = b.name(o), len(info.Attributes.Tags)
+	info.Attributes.Tags = nil
+	info.Attributes = cloned(info.Attributes)
 	return info
 }
 
@@ -287,8 +298,9 @@ func (p pieces) size() (n int64) {
 	return n
 }
 
-func (p pieces) open(r backends.Range) io.ReadCloser {
-	readers := make([]io.Reader, 0, len(p))
+// cut returns a part of the bytes without copying them.
+func (p pieces) cut(r backends.Range) pieces {
+	var cut pieces
 	skip, left := r.Offset, r.Length
 	for _, piece := range p {
 		if drop := min(skip, int64(len(piece))); drop > 0 {
@@ -297,11 +309,20 @@ func (p pieces) open(r backends.Range) io.ReadCloser {
 		piece = piece[:min(left, int64(len(piece)))]
 		left -= int64(len(piece))
 		if len(piece) > 0 {
-			readers = append(readers, bytes.NewReader(piece))
+			cut = append(cut, piece)
 		}
 	}
-	if len(readers) == 1 {
-		return body{readers[0].(*bytes.Reader)}
+	return cut
+}
+
+func (p pieces) open(r backends.Range) io.ReadCloser {
+	p = p.cut(r)
+	if len(p) == 1 {
+		return body{bytes.NewReader(p[0])}
+	}
+	readers := make([]io.Reader, 0, len(p))
+	for _, piece := range p {
+		readers = append(readers, bytes.NewReader(piece))
 	}
 	return io.NopCloser(io.MultiReader(readers...))
 }

@@ -27,6 +27,9 @@ func (s *Store) CreateUpload(ctx context.Context, bucketName, key string, attrs 
 	err := errors.Join(backends.CheckKey(key), attrs.Check())
 	if err == nil {
 		err = s.with(ctx, bucketName, func(b *bucket) error {
+			if _, err := b.lock.Apply(attrs.Lock, u.Started); err != nil {
+				return err
+			}
 			b.uploads[u.ID] = u
 			return nil
 		})
@@ -40,7 +43,7 @@ func (s *Store) CreateUpload(ctx context.Context, bucketName, key string, attrs 
 // newUpload makes an upload whose ID grows with time, as backends.PageUploads wants it.
 func newUpload(bucketName, key string, attrs backends.Attributes) *upload {
 	now := time.Now()
-	attrs.Metadata = maps.Clone(attrs.Metadata)
+	attrs = cloned(attrs)
 	id := fmt.Sprintf("%016x%s", now.UnixNano(), newETag()[:16])
 	return &upload{
 		Upload: backends.Upload{UploadID: backends.UploadID{Bucket: bucketName, Key: key, ID: id}, Started: now},
@@ -73,8 +76,12 @@ func (s *Store) putPart(ctx context.Context, id backends.UploadID, number int, b
 	if err != nil {
 		return backends.Part{}, err
 	}
+	return s.storePart(ctx, id, number, data)
+}
+
+func (s *Store) storePart(ctx context.Context, id backends.UploadID, number int, data pieces) (backends.Part, error) {
 	p := backends.Part{Number: number, ETag: newETag(), Size: data.size(), Modified: time.Now()}
-	err = s.withUpload(ctx, id, func(_ *bucket, u *upload) error {
+	err := s.withUpload(ctx, id, func(_ *bucket, u *upload) error {
 		u.parts[number], u.data[number] = p, data
 		return nil
 	})
@@ -87,11 +94,10 @@ func (s *Store) Complete(ctx context.Context, id backends.UploadID, parts []back
 		if err != nil {
 			return err
 		}
-		if err := b.store(o, cond); err != nil {
+		if w, err = b.store(o, cond); err != nil {
 			return err
 		}
 		delete(b.uploads, id.ID)
-		w = backends.Written{ETag: o.info.ETag, Modified: o.info.Modified}
 		return nil
 	})
 	return w, wrap(err, "completing an upload of", id.Bucket, id.Key)
