@@ -10,10 +10,10 @@ import (
 	"chatelaine/backends"
 )
 
-// Op names a method of backends.Store or backends.Multiparter.
+// Op names a method of backends.Store or of a capability.
 type Op string
 
-// The operations that can fail. Close and MaxPut cannot.
+// The operations that can fail. Close, MaxPut and MaxCopy cannot.
 const (
 	CreateBucket Op = "CreateBucket"
 	DeleteBucket Op = "DeleteBucket"
@@ -31,6 +31,20 @@ const (
 	Abort        Op = "Abort"
 	ListParts    Op = "ListParts"
 	ListUploads  Op = "ListUploads"
+
+	Copy               Op = "Copy"
+	CopyPart           Op = "CopyPart"
+	Versioning         Op = "Versioning"
+	SetVersioning      Op = "SetVersioning"
+	ListVersions       Op = "ListVersions"
+	Tags               Op = "Tags"
+	SetTags            Op = "SetTags"
+	CreateLockedBucket Op = "CreateLockedBucket"
+	LockConfig         Op = "LockConfig"
+	SetLockConfig      Op = "SetLockConfig"
+	Lock               Op = "Lock"
+	SetRetention       Op = "SetRetention"
+	SetHold            Op = "SetHold"
 )
 
 // Outcome is what becomes of an operation that fails.
@@ -55,7 +69,7 @@ const (
 type Fault struct {
 	Op      Op
 	Outcome Outcome
-	Key     string // only operations on this object key
+	Key     string // only operations on this object key; of copies, the destination's
 	Skip    int    // matching calls that go through before
 	Times   int    // matching calls that fail; below 0, all
 	Bytes   int64  // for Cut
@@ -80,15 +94,11 @@ type Faults struct {
 }
 
 // NewFaulty returns a store that does what inner does but for the faults that are
-// armed. It is a backends.Multiparter where inner is, and unwraps to inner, so that
-// other capabilities are found, without faults. Closing it closes inner.
+// armed. It has the capabilities that inner has, with faults too: backends.As finds
+// them. Closing it closes inner.
 func NewFaulty(inner backends.Store) (backends.Store, *Faults) {
 	faults := &Faults{calls: map[Op]int{}}
-	s := &faultyStore{inner, faults}
-	if parts, ok := backends.As[backends.Multiparter](inner); ok {
-		return &faultyMultiparter{s, parts}, faults
-	}
-	return s, faults
+	return &faultyStore{inner, faults, capabilities(inner, faults)}, faults
 }
 
 // Arm adds a fault. Those that were armed first come first.
@@ -216,9 +226,10 @@ func none(do func() error) func() (struct{}, error) {
 type faultyStore struct {
 	inner  backends.Store
 	faults *Faults
+	next   backends.Store // the first of the capabilities
 }
 
-func (s *faultyStore) Unwrap() backends.Store { return s.inner }
+func (s *faultyStore) Unwrap() backends.Store { return s.next }
 func (s *faultyStore) Close() error           { return s.inner.Close() }
 
 func (s *faultyStore) CreateBucket(ctx context.Context, bucket string) error {
@@ -263,36 +274,4 @@ func (s *faultyStore) List(ctx context.Context, bucket string, opts *backends.Li
 func (s *faultyStore) Check(ctx context.Context) error {
 	_, err := run(ctx, s.faults, Check, "", nil, none(func() error { return s.inner.Check(ctx) }))
 	return err
-}
-
-type faultyMultiparter struct {
-	*faultyStore
-	parts backends.Multiparter
-}
-
-func (s *faultyMultiparter) MaxPut() int64 { return s.parts.MaxPut() }
-
-func (s *faultyMultiparter) CreateUpload(ctx context.Context, bucket, key string, attrs backends.Attributes) (backends.UploadID, error) {
-	return run(ctx, s.faults, CreateUpload, key, nil, func() (backends.UploadID, error) { return s.parts.CreateUpload(ctx, bucket, key, attrs) })
-}
-
-func (s *faultyMultiparter) PutPart(ctx context.Context, id backends.UploadID, number int, body backends.Body) (backends.Part, error) {
-	return run(ctx, s.faults, PutPart, id.Key, body.Reader, func() (backends.Part, error) { return s.parts.PutPart(ctx, id, number, body) })
-}
-
-func (s *faultyMultiparter) Complete(ctx context.Context, id backends.UploadID, parts []backends.Part, cond backends.Conditions) (backends.Written, error) {
-	return run(ctx, s.faults, Complete, id.Key, nil, func() (backends.Written, error) { return s.parts.Complete(ctx, id, parts, cond) })
-}
-
-func (s *faultyMultiparter) Abort(ctx context.Context, id backends.UploadID) error {
-	_, err := run(ctx, s.faults, Abort, id.Key, nil, none(func() error { return s.parts.Abort(ctx, id) }))
-	return err
-}
-
-func (s *faultyMultiparter) ListParts(ctx context.Context, id backends.UploadID, after, limit int) (*backends.PartsPage, error) {
-	return run(ctx, s.faults, ListParts, id.Key, nil, func() (*backends.PartsPage, error) { return s.parts.ListParts(ctx, id, after, limit) })
-}
-
-func (s *faultyMultiparter) ListUploads(ctx context.Context, bucket string, opts *backends.ListUploadsOptions) (*backends.UploadsPage, error) {
-	return run(ctx, s.faults, ListUploads, "", nil, func() (*backends.UploadsPage, error) { return s.parts.ListUploads(ctx, bucket, opts) })
 }
