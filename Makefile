@@ -55,8 +55,9 @@ lint: ## vet, build without cgo, golangci-lint
 	$$(test/tools/build.sh lint) run --timeout 15m ./...
 
 .PHONY: bench
-bench: ## run the benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem -p 1 -timeout 60m ./...
+bench: ## measure the gateway before MinIO against MinIO bare (BENCH=-quick: a minute)
+	test/tools/install.sh softhsm2
+	$(GO) run ./test/bench $(BENCH)
 
 .PHONY: generate
 generate: ## write generated code anew (needs protoc)
