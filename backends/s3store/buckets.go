@@ -11,14 +11,19 @@ import (
 	"chatelaine/backends"
 )
 
-// CreateBucket implements backends.Store. AWS in us-east-1 is asked first: there,
-// and only there, it reports success for a bucket that the account has already.
+// CreateBucket implements backends.Store.
 func (s *Store) CreateBucket(ctx context.Context, bucket string) error {
+	return s.createBucket(ctx, &s3.CreateBucketInput{Bucket: &bucket})
+}
+
+// createBucket asks AWS in us-east-1 first: there, and only there, it reports success
+// for a bucket that the account has already.
+func (s *Store) createBucket(ctx context.Context, in *s3.CreateBucketInput) error {
+	bucket := *in.Bucket
 	doing := fmt.Sprintf("creating bucket %q", bucket)
 	if err := backends.CheckBucket(bucket); err != nil {
 		return fmt.Errorf("s3store: %s: %w", doing, err)
 	}
-	in := &s3.CreateBucketInput{Bucket: &bucket}
 	if s.cfg.Region != defaultRegion {
 		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{
 			LocationConstraint: types.BucketLocationConstraint(s.cfg.Region),

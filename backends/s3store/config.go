@@ -65,6 +65,11 @@ type Config struct {
 	// does and needs no word of it. A server that does not (MinIO, for one) ignores
 	// the header and deletes: then Delete with a condition is ErrUnsupported.
 	ConditionalDelete bool
+	// ConditionalCopy says that the server honours If-Match and If-None-Match of the
+	// destination of a copy. AWS does and needs no word of it. A server that does not
+	// (MinIO, for one) ignores the headers and copies: then Copy with a condition is
+	// ErrUnsupported.
+	ConditionalCopy bool
 	// LeadingSlash says that the server keeps the keys "/a" and "a" apart. AWS does
 	// and needs no word of it. A server that does not (MinIO, for one) would write the
 	// one over the other: then such a key is ErrInvalidName.
@@ -92,7 +97,7 @@ const (
 //	s3://[?options]                  AWS
 //
 // Options are region, path-style (true unless the store is AWS), ca-file, checksum,
-// conditional-delete and leading-slash. An unknown or repeated one is an error, and so are
+// conditional-delete, conditional-copy and leading-slash. An unknown or repeated one is an error, and so are
 // credentials in the URL: they come from CHATELAINE_BACKEND_ACCESS_KEY_ID and
 // CHATELAINE_BACKEND_SECRET_ACCESS_KEY, else from where the SDK finds them.
 func ParseURL(raw string) (Config, error) {
@@ -157,6 +162,8 @@ func (c *Config) setOption(name, value string) (err error) {
 		c.Checksum = Checksum(value)
 	case "conditional-delete":
 		c.ConditionalDelete, err = parseSwitch(value)
+	case "conditional-copy":
+		c.ConditionalCopy, err = parseSwitch(value)
 	case "leading-slash":
 		c.LeadingSlash, err = parseSwitch(value)
 	default:
@@ -187,7 +194,7 @@ func (c *Config) complete() error {
 		c.Logger = zap.NewNop()
 	}
 	if c.isAWS() {
-		c.ConditionalDelete, c.LeadingSlash = true, true
+		c.ConditionalDelete, c.ConditionalCopy, c.LeadingSlash = true, true, true
 	}
 	return errors.Join(c.checkEndpoint(), c.checkCredentials(), c.checkRest())
 }

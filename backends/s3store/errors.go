@@ -1,6 +1,7 @@
 package s3store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,8 +62,11 @@ func answered(err error) *smithyhttp.Response {
 
 func classifyAnswer(resp *smithyhttp.Response, missing, err error) error {
 	var deserialization *smithy.DeserializationError
-	code := code(resp, err)
-	switch kind := ofCode(code); {
+	if marker := markerOf(resp); marker != nil {
+		return fmt.Errorf("%w: %w", marker, err)
+	}
+	code, message := describe(resp, err)
+	switch kind := cmp.Or(ofMessage(code, message), ofCode(code)); {
 	case kind != nil:
 		return fmt.Errorf("%w: %w", kind, err)
 	case resp.StatusCode < http.StatusMultipleChoices && !errors.As(err, new(smithy.APIError)), errors.As(err, &deserialization):
@@ -71,24 +75,89 @@ func classifyAnswer(resp *smithyhttp.Response, missing, err error) error {
 	return ofStatus(resp, missing, err)
 }
 
-// code is S3's name of the error. A HEAD has no body to carry it; MinIO has a header.
-func code(resp *smithyhttp.Response, err error) string {
+// markerOf is the delete marker that an answer speaks of, or nil. The newest version
+// is one where the status is 404, the one that was asked for where it is 405 (user
+// guide, "Working with delete markers").
+func markerOf(resp *smithyhttp.Response) *backends.MarkerError {
+	asked := resp.StatusCode == http.StatusMethodNotAllowed
+	if resp.Header.Get("X-Amz-Delete-Marker") != "true" || !asked && resp.StatusCode != http.StatusNotFound {
+		return nil
+	}
+	modified, _ := http.ParseTime(resp.Header.Get("Last-Modified"))
+	return &backends.MarkerError{Version: resp.Header.Get("X-Amz-Version-Id"), Modified: modified, Asked: asked}
+}
+
+// describe is S3's name of the error and what it says. A HEAD has no body to carry
+// them; MinIO has headers.
+func describe(resp *smithyhttp.Response, err error) (code, message string) {
 	if code := resp.Header.Get("X-Minio-Error-Code"); code != "" {
-		return code
+		return code, strings.Trim(resp.Header.Get("X-Minio-Error-Desc"), `"`)
 	}
 	var api smithy.APIError
 	if errors.As(err, &api) {
-		return api.ErrorCode()
+		return api.ErrorCode(), api.ErrorMessage()
 	}
-	return ""
+	return "", ""
+}
+
+// hasCode says that err is an answer with this code.
+func hasCode(err error, code string) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && api.ErrorCode() == code
+}
+
+// wrapVersion is wrap for calls about an object's tags and lock. A delete marker has
+// neither, and not all servers say in the answer's headers that it is one.
+func wrapVersion(ctx context.Context, doing string, id backends.ObjectID, err error) error {
+	if id.Version != "" && hasCode(err, "MethodNotAllowed") {
+		return fmt.Errorf("s3store: %s: %w: %w", doing, &backends.MarkerError{Version: id.Version, Asked: true}, err)
+	}
+	return wrap(ctx, doing, missing(id), err)
+}
+
+// missing is what a 404 without a code means of an object.
+func missing(id backends.ObjectID) error {
+	if id.Version != "" {
+		return backends.ErrVersionNotFound
+	}
+	return backends.ErrNotFound
+}
+
+// ofMessage knows errors whose code is that of many others. nil means that the code
+// must do.
+func ofMessage(code, message string) error {
+	says := func(what string) bool { return strings.Contains(strings.ToLower(message), what) }
+	switch {
+	case code == "AccessDenied" && says("object lock"), code == "InvalidRequest" && says("worm protected"):
+		return backends.ErrLocked
+	case code == "InvalidArgument" && says("invalid version id"):
+		return backends.ErrVersionNotFound
+	case code == "InvalidArgument" && (says("range specified is not valid") || says("copy-source-range")):
+		return &backends.RangeError{Size: -1}
+	case code == "InvalidRequest" && says("larger than the maximum allowable size"):
+		return backends.ErrTooLarge
+	case code == "InvalidRequest" && says("refer to a delete marker"):
+		return &backends.MarkerError{Asked: true}
+	case code == "InvalidRequest" && (says("missing object lock configuration") || says("missing objectlockconfiguration")):
+		return backends.ErrNoLock
+	case code == "InvalidBucketState" && says("cannot be enabled on existing buckets"): // MinIO never does
+		return backends.ErrUnsupported
+	}
+	return nil
 }
 
 // ofCode knows the codes of the S3 API (API reference, "Error responses") and of
 // servers that speak S3. nil means that the status must do.
 func ofCode(code string) error {
 	switch code {
-	case "NoSuchKey", "NoSuchVersion":
+	case "NoSuchKey":
 		return backends.ErrNotFound
+	case "NoSuchVersion":
+		return backends.ErrVersionNotFound
+	case "ObjectLocked":
+		return backends.ErrLocked
+	case "InvalidBucketState":
+		return backends.ErrBucketState
 	case "NoSuchBucket":
 		return backends.ErrBucketNotFound
 	case "NoSuchUpload":
@@ -113,7 +182,7 @@ func ofCode(code string) error {
 
 func ofRarerCode(code string) error {
 	switch code {
-	case "InvalidBucketName", "KeyTooLongError", "XMinioInvalidObjectName", "XMinioInvalidResourceName",
+	case "InvalidBucketName", "KeyTooLongError", "InvalidTag", "XMinioInvalidObjectName", "XMinioInvalidResourceName",
 		"XMinioObjectExistsAsDirectory", "XMinioParentIsObject":
 		return backends.ErrInvalidName
 	case "AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidAccessKeyId", "SignatureDoesNotMatch",
@@ -140,7 +209,7 @@ func ofStatus(resp *smithyhttp.Response, missing, err error) error {
 		return &backends.NotModified{ETag: unquote(resp.Header.Get("ETag")), Modified: modified}
 	case status == http.StatusRequestedRangeNotSatisfiable:
 		return &backends.RangeError{Size: sizeOf(resp.Header.Get("Content-Range"))}
-	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed && resp.Header.Get("X-Amz-Delete-Marker") == "true":
+	case status == http.StatusNotFound:
 		return fmt.Errorf("%w: %w", missing, err)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return fmt.Errorf("%w: %w", backends.ErrDenied, err)
@@ -187,6 +256,10 @@ func deref[T any](p *T) (v T) {
 	}
 	return v
 }
+
+// orMalformed is err, or errMalformed where the answer was a success that lacks what
+// it is for.
+func orMalformed(err error) error { return cmp.Or(err, errMalformed) }
 
 // optional is nil for a zero value: a header or parameter that is not sent.
 func optional[T comparable](v T) *T {

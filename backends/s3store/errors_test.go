@@ -22,7 +22,7 @@ func TestErrorsAreThoseOfTheContract(t *testing.T) {
 		want   error
 	}{
 		{"Get", 404, "NoSuchKey", backends.ErrNotFound},
-		{"Get", 404, "NoSuchVersion", backends.ErrNotFound},
+		{"Get", 404, "NoSuchVersion", backends.ErrVersionNotFound},
 		{"Get", 404, "NoSuchBucket", backends.ErrBucketNotFound},
 		{"Get", 404, "", backends.ErrNotFound},
 		{"Get", 412, "PreconditionFailed", backends.ErrPrecondition},
@@ -82,6 +82,31 @@ func TestErrorsAreThoseOfTheContract(t *testing.T) {
 		{"DeleteBucket", 409, "BucketNotEmpty", backends.ErrBucketNotEmpty},
 		{"DeleteBucket", 404, "NoSuchBucket", backends.ErrBucketNotFound},
 		{"ListBuckets", 403, "AccessDenied", backends.ErrDenied},
+		{"Copy", 404, "NoSuchKey", backends.ErrNotFound},
+		{"Copy", 404, "NoSuchBucket", backends.ErrBucketNotFound},
+		{"Copy", 412, "PreconditionFailed", backends.ErrPrecondition},
+		{"Copy", 200, "InternalError", backends.ErrUnavailable},
+		{"Copy", 200, "SlowDown", backends.ErrUnavailable},
+		{"Copy", 200, "PreconditionFailed", backends.ErrPrecondition},
+		{"CopyPart", 404, "NoSuchUpload", backends.ErrUploadNotFound},
+		{"CopyPart", 404, "NoSuchKey", backends.ErrNotFound},
+		{"CopyPart", 412, "PreconditionFailed", backends.ErrPrecondition},
+		{"CopyPart", 416, "InvalidRange", backends.ErrRange},
+		{"CopyPart", 200, "InternalError", backends.ErrUnavailable},
+		{"Versioning", 404, "NoSuchBucket", backends.ErrBucketNotFound},
+		{"SetVersioning", 404, "NoSuchBucket", backends.ErrBucketNotFound},
+		{"ListVersions", 404, "NoSuchBucket", backends.ErrBucketNotFound},
+		{"ListVersions", 501, "NotImplemented", backends.ErrUnsupported},
+		{"Tags", 404, "NoSuchKey", backends.ErrNotFound},
+		{"Tags", 404, "NoSuchVersion", backends.ErrVersionNotFound},
+		{"SetTags", 400, "InvalidTag", backends.ErrInvalidName},
+		{"SetTags", 404, "NoSuchKey", backends.ErrNotFound},
+		{"LockConfig", 404, "NoSuchBucket", backends.ErrBucketNotFound},
+		{"LockConfig", 404, "ObjectLockConfigurationNotFoundError", backends.ErrBucketNotFound},
+		{"CreateLockedBucket", 409, "BucketAlreadyExists", backends.ErrBucketExists},
+		{"Lock", 404, "NoSuchKey", backends.ErrNotFound},
+		{"Lock", 403, "AccessDenied", backends.ErrDenied},
+		{"SetHold", 404, "NoSuchVersion", backends.ErrVersionNotFound},
 	} {
 		t.Run(fmt.Sprintf("%s %d %s", tt.call, tt.status, tt.code), func(t *testing.T) {
 			s := scripted(t, failure(tt.status, tt.code, nil))
@@ -107,6 +132,7 @@ func countOfContract(err error) (n int) {
 		backends.ErrBucketNotEmpty, backends.ErrPrecondition, backends.ErrConflict, backends.ErrNotModified,
 		backends.ErrRange, backends.ErrInvalidPart, backends.ErrTooSmall, backends.ErrTooLarge, backends.ErrInvalidName,
 		backends.ErrDenied, backends.ErrUnavailable, backends.ErrFull, backends.ErrUnsupported,
+		backends.ErrVersionNotFound, backends.ErrDeleteMarker, backends.ErrLocked, backends.ErrNoLock, backends.ErrBucketState,
 		context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, kind) {
@@ -142,10 +168,59 @@ func TestRangeErrorCarriesTheSize(t *testing.T) {
 	}
 }
 
-func TestDeleteMarkerReadByVersionIsNotFound(t *testing.T) {
-	s := scripted(t, failure(http.StatusMethodNotAllowed, "MethodNotAllowed", http.Header{"X-Amz-Delete-Marker": {"true"}}))
-	if err := get(t.Context(), s, nil); !errors.Is(err, backends.ErrNotFound) {
-		t.Errorf("got %v, want ErrNotFound", err)
+func TestDeleteMarkerIsNamedAndDated(t *testing.T) {
+	modified := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	header := http.Header{"X-Amz-Delete-Marker": {"true"}, "X-Amz-Version-Id": {"v1"}, "Last-Modified": {modified.Format(http.TimeFormat)}}
+	for status, want := range map[int]error{404: backends.ErrNotFound, 405: backends.ErrDeleteMarker} {
+		s := scripted(t, failure(status, "", header))
+		for _, call := range []string{"Get", "Head", "Tags", "Lock", "Copy"} {
+			var marker *backends.MarkerError
+			err := calls(s)[call](t.Context())
+			if !errors.Is(err, want) || !errors.As(err, &marker) || countOfContract(err) != 1 {
+				t.Errorf("%s: got %v for %d, want a MarkerError that is %v alone", call, err, status, want)
+			} else if marker.Version != "v1" || !marker.Modified.Equal(modified) || marker.Asked != (status == 405) {
+				t.Errorf("%s: got %+v for %d, want v1 of %v", call, marker, status, modified)
+			}
+		}
+	}
+}
+
+func TestErrorsThatShareACodeAreToldApartByTheirMessage(t *testing.T) {
+	for _, tt := range []struct {
+		call    string
+		status  int
+		code    string
+		message string
+		want    error
+	}{
+		{"Delete", 403, "AccessDenied", "Access Denied because object protected by object lock.", backends.ErrLocked},
+		{"Delete", 403, "AccessDenied", "Access Denied", backends.ErrDenied},
+		{"Delete", 400, "InvalidRequest", "Object is WORM protected and cannot be overwritten", backends.ErrLocked},
+		{"SetRetention", 403, "AccessDenied", "Access Denied because object protected by object lock.", backends.ErrLocked},
+		{"SetRetention", 400, "ObjectLocked", "", backends.ErrLocked},
+		{"SetRetention", 400, "InvalidRequest", "Bucket is missing Object Lock Configuration", backends.ErrNoLock},
+		{"SetHold", 400, "InvalidRequest", "Bucket is missing ObjectLockConfiguration", backends.ErrNoLock},
+		{"SetHold", 400, "InvalidRequest", "Something else", nil},
+		{"Get", 400, "InvalidArgument", "Invalid version id specified", backends.ErrVersionNotFound},
+		{"Get", 400, "InvalidArgument", "Something else", nil},
+		{"Copy", 400, "InvalidRequest", "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120", backends.ErrTooLarge},
+		{"Copy", 400, "InvalidRequest", "The source of a copy request may not specifically refer to a delete marker by version id.", backends.ErrDeleteMarker},
+		{"CopyPart", 400, "InvalidArgument", "Range specified is not valid for source object of size: 12", backends.ErrRange},
+		{"CopyPart", 400, "InvalidArgument", "The x-amz-copy-source-range value must be of the form bytes=first-last", backends.ErrRange},
+		{"SetVersioning", 409, "InvalidBucketState", "An Object Lock configuration is present on this bucket", backends.ErrBucketState},
+		{"SetLockConfig", 409, "InvalidBucketState", "Versioning must be 'Enabled' on the bucket", backends.ErrBucketState},
+		{"SetLockConfig", 409, "InvalidBucketState", "Object Lock configuration cannot be enabled on existing buckets", backends.ErrUnsupported},
+	} {
+		t.Run(tt.call+" "+tt.message, func(t *testing.T) {
+			s := scripted(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(tt.status)
+				fmt.Fprintf(w, "<Error><Code>%s</Code><Message>%s</Message></Error>", tt.code, tt.message)
+			})
+			err := calls(s)[tt.call](t.Context())
+			if tt.want == nil && (err == nil || isOfContract(err)) || tt.want != nil && (!errors.Is(err, tt.want) || countOfContract(err) != 1) {
+				t.Errorf("got %v, want %v alone", err, tt.want)
+			}
+		})
 	}
 }
 

@@ -28,6 +28,11 @@ func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs back
 		Key:         &key,
 		ContentType: optional(attrs.ContentType),
 		Metadata:    attrs.Metadata,
+		Tagging:     tagging(attrs.Tags),
+
+		ObjectLockMode:            types.ObjectLockMode(attrs.Lock.Mode),
+		ObjectLockRetainUntilDate: optional(attrs.Lock.Until),
+		ObjectLockLegalHoldStatus: holdHeader(attrs.Lock),
 	}
 	if s.cfg.isAWS() && s.cfg.Checksum != NoChecksum {
 		in.ChecksumAlgorithm = types.ChecksumAlgorithm(strings.ToUpper(string(s.cfg.Checksum)))
@@ -77,7 +82,7 @@ func (s *Store) Complete(ctx context.Context, id backends.UploadID, parts []back
 		Bucket: &id.Bucket, Key: &id.Key, UploadId: &id.ID,
 		IfMatch: match, IfNoneMatch: noneMatch,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: completed},
-	}, once, func(o *s3.Options) { o.HTTPClient = s.complete })
+	}, once, s.patiently)
 	if err != nil {
 		return backends.Written{}, wrap(ctx, doing, backends.ErrUploadNotFound, err)
 	}

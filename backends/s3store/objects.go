@@ -2,6 +2,7 @@ package s3store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"chatelaine/backends"
 )
@@ -24,14 +26,8 @@ func (s *Store) Put(ctx context.Context, id backends.ObjectID, body backends.Bod
 	if err := firstError(s.checkName(id.Bucket, id.Key), err, opts.Attributes.Check(), checkSize(body.Size)); err != nil {
 		return backends.Written{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
-	in := &s3.PutObjectInput{
-		Bucket:      &id.Bucket,
-		Key:         &id.Key,
-		ContentType: optional(opts.Attributes.ContentType),
-		Metadata:    opts.Attributes.Metadata,
-		IfMatch:     match,
-		IfNoneMatch: noneMatch,
-	}
+	in := putInput(id, opts.Attributes)
+	in.IfMatch, in.IfNoneMatch = match, noneMatch
 	var out *s3.PutObjectOutput
 	err = s.send(ctx, doing, backends.ErrBucketNotFound, body, func(o ...func(*s3.Options)) (err error) {
 		if !opts.Conditions.IsZero() {
@@ -44,6 +40,20 @@ func (s *Store) Put(ctx context.Context, id backends.ObjectID, body backends.Bod
 		return backends.Written{}, err
 	}
 	return backends.Written{ETag: unquote(deref(out.ETag)), Version: deref(out.VersionId)}, nil
+}
+
+func putInput(id backends.ObjectID, attrs backends.Attributes) *s3.PutObjectInput {
+	return &s3.PutObjectInput{
+		Bucket:      &id.Bucket,
+		Key:         &id.Key,
+		ContentType: optional(attrs.ContentType),
+		Metadata:    attrs.Metadata,
+		Tagging:     tagging(attrs.Tags),
+
+		ObjectLockMode:            types.ObjectLockMode(attrs.Lock.Mode),
+		ObjectLockRetainUntilDate: optional(attrs.Lock.Until),
+		ObjectLockLegalHoldStatus: holdHeader(attrs.Lock),
+	}
 }
 
 // send runs a call that carries a body. The body's own error wins over what became
@@ -85,7 +95,7 @@ func (s *Store) Get(ctx context.Context, id backends.ObjectID, opts *backends.Ge
 		IfModifiedSince: cond.modifiedSince, IfUnmodifiedSince: cond.unmodifiedSince,
 	}, func(o *s3.Options) { o.HTTPClient = s.streaming })
 	if err != nil {
-		return nil, wrap(ctx, doing, backends.ErrNotFound, err)
+		return nil, wrap(ctx, doing, missing(id), err)
 	}
 	obj, err := object(ctx, id.Key, out)
 	if err == nil {
@@ -105,13 +115,18 @@ func object(ctx context.Context, key string, out *s3.GetObjectOutput) (*backends
 	}
 	return &backends.Object{
 		Info: backends.Info{
-			Key:        key,
-			Version:    deref(out.VersionId),
-			Size:       size,
-			ETag:       unquote(deref(out.ETag)),
-			Modified:   deref(out.LastModified),
-			Class:      string(out.StorageClass),
-			Attributes: backends.Attributes{ContentType: deref(out.ContentType), Metadata: out.Metadata},
+			Key:      key,
+			Version:  deref(out.VersionId),
+			Size:     size,
+			ETag:     unquote(deref(out.ETag)),
+			Modified: deref(out.LastModified),
+			Class:    string(out.StorageClass),
+			TagCount: int(deref(out.TagCount)),
+			Attributes: backends.Attributes{
+				ContentType: deref(out.ContentType),
+				Metadata:    out.Metadata,
+				Lock:        lockOf(out.ObjectLockMode, out.ObjectLockRetainUntilDate, out.ObjectLockLegalHoldStatus),
+			},
 		},
 		Range: rng,
 		Body:  &body{ctx: ctx, rc: out.Body, left: rng.Length},
@@ -160,19 +175,24 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 		IfModifiedSince: cond.modifiedSince, IfUnmodifiedSince: cond.unmodifiedSince,
 	})
 	if err != nil {
-		return backends.Info{}, wrap(ctx, doing, backends.ErrNotFound, err)
+		return backends.Info{}, wrap(ctx, doing, missing(id), err)
 	}
 	if out.ContentLength == nil {
 		return backends.Info{}, fmt.Errorf("s3store: %s: %w: %w: no length", doing, backends.ErrUnavailable, errMalformed)
 	}
 	info := backends.Info{
-		Key:        id.Key,
-		Version:    deref(out.VersionId),
-		Size:       *out.ContentLength,
-		ETag:       unquote(deref(out.ETag)),
-		Modified:   deref(out.LastModified),
-		Class:      string(out.StorageClass),
-		Attributes: backends.Attributes{ContentType: deref(out.ContentType), Metadata: out.Metadata},
+		Key:      id.Key,
+		Version:  deref(out.VersionId),
+		Size:     *out.ContentLength,
+		ETag:     unquote(deref(out.ETag)),
+		Modified: deref(out.LastModified),
+		Class:    string(out.StorageClass),
+		TagCount: int(deref(out.TagCount)),
+		Attributes: backends.Attributes{
+			ContentType: deref(out.ContentType),
+			Metadata:    out.Metadata,
+			Lock:        lockOf(out.ObjectLockMode, out.ObjectLockRetainUntilDate, out.ObjectLockLegalHoldStatus),
+		},
 	}
 	if err := local.CheckRead(info.ETag, info.Modified); err != nil {
 		return backends.Info{}, fmt.Errorf("s3store: %s: %w", doing, err)
@@ -200,9 +220,13 @@ func (s *Store) Delete(ctx context.Context, id backends.ObjectID, opts *backends
 	}
 	out, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{
 		Bucket: &id.Bucket, Key: &id.Key, VersionId: optional(id.Version), IfMatch: match,
+		BypassGovernanceRetention: optional(opts.BypassGovernance),
 	}, options...)
+	if err = wrap(ctx, doing, backends.ErrNotFound, err); errors.Is(err, backends.ErrVersionNotFound) && match == nil {
+		return backends.Deleted{Version: id.Version}, nil
+	}
 	if err != nil {
-		return backends.Deleted{}, wrap(ctx, doing, backends.ErrNotFound, err)
+		return backends.Deleted{}, err
 	}
 	return backends.Deleted{Version: deref(out.VersionId), Marker: deref(out.DeleteMarker)}, nil
 }

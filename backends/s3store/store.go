@@ -46,14 +46,14 @@ func backoff(attempt int, _ error) (time.Duration, error) {
 	return rand.N(most), nil //nolint:gosec // G404: to spread requests, not to hide anything
 }
 
-// Store is a backends.Store and backends.Multiparter. Put and PutPart return only
+// Store is a backends.Store with all capabilities of that package. Put and PutPart return only
 // once Reader is no longer being read, also when their context is cancelled: a
 // Reader that blocks must itself end with the context.
 type Store struct {
 	cfg       Config
 	client    *s3.Client
 	transport *http.Transport
-	patient   *http.Transport // for Complete
+	patient   *http.Transport // for Complete and copies
 	small     sync.Pool       // of *[smallBody]byte
 	streaming answers
 	complete  answers
@@ -62,6 +62,10 @@ type Store struct {
 var (
 	_ backends.Store       = (*Store)(nil)
 	_ backends.Multiparter = (*Store)(nil)
+	_ backends.Copier      = (*Store)(nil)
+	_ backends.Versioner   = (*Store)(nil)
+	_ backends.Tagger      = (*Store)(nil)
+	_ backends.Locker      = (*Store)(nil)
 )
 
 // New opens a store. It makes no request: Check does. The store must be closed.

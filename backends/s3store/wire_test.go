@@ -83,6 +83,32 @@ func calls(s *s3store.Store) map[string]func(context.Context) error {
 		"Abort":       func(ctx context.Context) error { return s.Abort(ctx, upload()) },
 		"ListParts":   func(ctx context.Context) error { _, err := s.ListParts(ctx, upload(), 0, 0); return err },
 		"ListUploads": func(ctx context.Context) error { _, err := s.ListUploads(ctx, "bucket", nil); return err },
+		"Copy": func(ctx context.Context) error {
+			_, err := s.Copy(ctx, object, backends.ObjectID{Bucket: "bucket", Key: "copy"}, nil)
+			return err
+		},
+		"CopyPart": func(ctx context.Context) error {
+			_, err := s.CopyPart(ctx, upload(), 1, object, &backends.Range{Length: 3}, "")
+			return err
+		},
+		"Versioning":    func(ctx context.Context) error { _, err := s.Versioning(ctx, "bucket"); return err },
+		"SetVersioning": func(ctx context.Context) error { return s.SetVersioning(ctx, "bucket", backends.VersioningEnabled) },
+		"ListVersions":  func(ctx context.Context) error { _, err := s.ListVersions(ctx, "bucket", nil); return err },
+		"Tags":          func(ctx context.Context) error { _, _, err := s.Tags(ctx, object); return err },
+		"SetTags":       func(ctx context.Context) error { _, err := s.SetTags(ctx, object, backends.Tags{"a": "b"}); return err },
+		"no tags":       func(ctx context.Context) error { _, err := s.SetTags(ctx, object, nil); return err },
+		"CreateLockedBucket": func(ctx context.Context) error {
+			return s.CreateLockedBucket(ctx, "bucket")
+		},
+		"LockConfig": func(ctx context.Context) error { _, err := s.LockConfig(ctx, "bucket"); return err },
+		"SetLockConfig": func(ctx context.Context) error {
+			return s.SetLockConfig(ctx, "bucket", backends.LockConfig{Enabled: true})
+		},
+		"Lock": func(ctx context.Context) error { _, err := s.Lock(ctx, object); return err },
+		"SetRetention": func(ctx context.Context) error {
+			return s.SetRetention(ctx, object, backends.Governance, time.Unix(2e9, 0), false)
+		},
+		"SetHold": func(ctx context.Context) error { return s.SetHold(ctx, object, true) },
 	}
 }
 
@@ -151,7 +177,7 @@ func TestMalformedListingIsUnavailable(t *testing.T) {
 			if name == "bad escape" || name == "truncated, mute" {
 				return
 			}
-			for _, call := range []string{"ListBuckets", "ListParts", "ListUploads", "CreateUpload"} {
+			for _, call := range []string{"ListBuckets", "ListParts", "ListUploads", "CreateUpload", "ListVersions", "Tags", "LockConfig", "Lock", "Copy", "CopyPart"} {
 				if err := calls(s)[call](t.Context()); !errors.Is(err, backends.ErrUnavailable) {
 					t.Errorf("%s: got %v, want ErrUnavailable", call, err)
 				}
@@ -214,7 +240,12 @@ func success(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `<R><UploadId>u</UploadId><ETag>"abc"</ETag></R>`)
 		return
 	}
-	const answer = "<R><Name>bucket</Name><Bucket>bucket</Bucket><UploadId>u</UploadId><Buckets></Buckets></R>"
+	if r.Header.Get("X-Amz-Copy-Source") != "" {
+		_, _ = io.WriteString(w, `<R><ETag>"abc"</ETag><LastModified>2026-03-04T05:06:07.000Z</LastModified></R>`)
+		return
+	}
+	const answer = "<R><Name>bucket</Name><Bucket>bucket</Bucket><UploadId>u</UploadId><Buckets></Buckets>" +
+		"<TagSet></TagSet><ObjectLockEnabled>Enabled</ObjectLockEnabled><Mode>GOVERNANCE</Mode><Status>OFF</Status></R>"
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Length", "5")
 	}
@@ -246,6 +277,7 @@ func TestEveryCallIsOneRequest(t *testing.T) {
 		all := calls(s)
 		all["Put"] = func(ctx context.Context) error { return put(ctx, s, size, nil) }
 		delete(all, "DeleteBucket") // it has to look first
+		delete(all, "Lock")         // it has two halves
 		for name, call := range all {
 			before := rec.count()
 			if err := call(t.Context()); err != nil {
@@ -284,11 +316,24 @@ func TestOnlyWhatMayBeRepeatedIsRepeated(t *testing.T) {
 		"CreateUpload": {func(ctx context.Context, s *s3store.Store) error { return calls(s)["CreateUpload"](ctx) }, 1},
 		"CreateBucket": {func(ctx context.Context, s *s3store.Store) error { return calls(s)["CreateBucket"](ctx) }, 1},
 		"Abort":        {func(ctx context.Context, s *s3store.Store) error { return calls(s)["Abort"](ctx) }, 1},
+		"Copy":         {func(ctx context.Context, s *s3store.Store) error { return calls(s)["Copy"](ctx) }, 3},
+		"CopyPart":     {func(ctx context.Context, s *s3store.Store) error { return calls(s)["CopyPart"](ctx) }, 3},
+		"ListVersions": {func(ctx context.Context, s *s3store.Store) error { return calls(s)["ListVersions"](ctx) }, 3},
+		"SetRetention": {func(ctx context.Context, s *s3store.Store) error { return calls(s)["SetRetention"](ctx) }, 3},
+		"Copy to itself": {func(ctx context.Context, s *s3store.Store) error {
+			_, err := s.Copy(ctx, object, object, nil)
+			return err
+		}, 1},
+		"conditional Copy": {func(ctx context.Context, s *s3store.Store) error {
+			_, err := s.Copy(ctx, object, backends.ObjectID{Bucket: "bucket", Key: "copy"}, &backends.CopyOptions{Conditions: conditional.Conditions})
+			return err
+		}, 1},
+		"CreateLockedBucket": {func(ctx context.Context, s *s3store.Store) error { return calls(s)["CreateLockedBucket"](ctx) }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rec := &recorder{script: []http.HandlerFunc{failure(503, "SlowDown", nil)}}
-			s := scriptedWith(t, s3store.Config{ConditionalDelete: true}, rec.serve)
+			s := scriptedWith(t, s3store.Config{ConditionalDelete: true, ConditionalCopy: true}, rec.serve)
 			if err := tt.call(t.Context(), s); !errors.Is(err, backends.ErrUnavailable) {
 				t.Errorf("got %v, want ErrUnavailable", err)
 			}
@@ -353,7 +398,7 @@ func TestHeadersOfABody(t *testing.T) {
 func TestConditionsAreHeaders(t *testing.T) {
 	when := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	rec := &recorder{script: []http.HandlerFunc{success}}
-	s := scriptedWith(t, s3store.Config{ConditionalDelete: true}, rec.serve)
+	s := scriptedWith(t, s3store.Config{ConditionalDelete: true, ConditionalCopy: true}, rec.serve)
 	match := backends.Conditions{IfMatch: []string{"e"}}
 	read := &backends.GetOptions{Conditions: backends.Conditions{IfNoneMatch: []string{"n"}, IfModifiedSince: when}}
 	for name, tt := range map[string]struct {
