@@ -19,6 +19,10 @@ type NewBucket struct {
 	KEK       string // empty means the default KEK
 	Profile   Profile
 	ETag      ETagMode // empty: ETagBackend; an empty Profile is Standard
+	// Settle is called for each bucket that was removed from the same name or place
+	// in the store, and returns nil when no gateway can seal for that one any more.
+	// nil is for whoever knows that there are none.
+	Settle func(context.Context, Removal) error
 }
 
 // Bucket returns the bucket of this name, whatever its state, or ErrNotFound,
@@ -51,26 +55,50 @@ func (m *Manager) Buckets(ctx context.Context, owner string) ([]Bucket, error) {
 
 // RegisterBucket makes the record of a bucket, in state creating. The space is
 // chosen here. ErrExists when the name is taken, together with the bucket that has
-// it; and, with no bucket, when another bucket has that bucket of the store.
+// it; and, with no bucket, when another bucket has that bucket of the store. The
+// errors of n.Settle are passed on.
 func (m *Manager) RegisterBucket(ctx context.Context, n NewBucket) (Bucket, error) {
+	var b Bucket
+	err := retry(ctx, func() (err error) {
+		b, err = m.registerBucket(ctx, n)
+		return err
+	})
+	if err != nil {
+		return b, fmt.Errorf("kms: registering bucket %q: %w", n.Name, err)
+	}
+	return b, nil
+}
+
+// registerBucket returns ErrConflict when the name was given and taken away
+// meanwhile.
+func (m *Manager) registerBucket(ctx context.Context, n NewBucket) (Bucket, error) {
 	b, err := m.newBucket(ctx, n)
 	if err != nil {
-		return Bucket{}, fmt.Errorf("kms: registering bucket %q: %w", n.Name, err)
+		return Bucket{}, err
+	}
+	if taken, err := m.taken(ctx, n); err != nil {
+		return taken, err
+	}
+	settled, err := m.settled(ctx, n)
+	if err != nil {
+		return Bucket{}, err
 	}
 	puts, err := bucketItems(b)
 	if err != nil {
 		return Bucket{}, err
 	}
-	t := Transaction{Put: puts}
+	t := Transaction{If: []Condition{settled}, Put: puts}
 	for _, item := range puts {
 		t.If = append(t.If, absent(item.Key))
 	}
 	err = m.registry.Commit(ctx, t)
 	if errors.Is(err, ErrConflict) {
-		return m.bucketConflict(ctx, n)
+		if taken, takenErr := m.taken(ctx, n); takenErr != nil {
+			return taken, takenErr
+		}
 	}
 	if err != nil {
-		return Bucket{}, fmt.Errorf("kms: registering bucket %q: %w", n.Name, err)
+		return Bucket{}, err
 	}
 	return b, nil
 }
@@ -121,17 +149,21 @@ func bucketItems(b Bucket) ([]Item, error) {
 	return []Item{record, space, store}, errors.Join(err, err2, err3)
 }
 
-func (m *Manager) bucketConflict(ctx context.Context, n NewBucket) (Bucket, error) {
-	s, err := read[Bucket](ctx, m.registry, bucketPath(n.Name))
-	switch {
-	case err == nil:
-		return s.record, fmt.Errorf("kms: registering bucket %q: %w", n.Name, ErrExists)
-	case errors.Is(err, ErrNotFound):
-		return Bucket{}, fmt.Errorf("kms: registering bucket %q: another bucket is kept as %q in store %q: %w",
-			n.Name, n.StoreName, n.Store, ErrExists)
-	default:
-		return Bucket{}, fmt.Errorf("kms: registering bucket %q: %w", n.Name, err)
+// taken returns ErrExists, and the bucket that has the name, when a bucket cannot be
+// registered; nil when it may be.
+func (m *Manager) taken(ctx context.Context, n NewBucket) (Bucket, error) {
+	s, err := readMaybe[Bucket](ctx, m.registry, bucketPath(n.Name))
+	if err != nil {
+		return Bucket{}, err
 	}
+	if s.exists() {
+		return s.record, ErrExists
+	}
+	place, err := readMaybe[claim](ctx, m.registry, storePath(n.Store, n.StoreName))
+	if err == nil && place.exists() {
+		err = fmt.Errorf("another bucket is kept as %q in store %q: %w", n.StoreName, n.Store, ErrExists)
+	}
+	return Bucket{}, err
 }
 
 // ActivateBucket says that the store has the bucket too. It may be said again.
@@ -154,9 +186,9 @@ func (m *Manager) ActivateBucket(ctx context.Context, name string) error {
 	return nil
 }
 
-// RemoveBucket removes the record of a bucket and its bucket keys. What is still
-// sealed under them cannot be opened from then on, but for the mirror in the
-// backend. A gateway may hold a key of it for as long as it caches keys.
+// RemoveBucket removes the record of a bucket and its bucket keys, and leaves a
+// Removal. What is still sealed under them cannot be opened from then on, but for the
+// mirror in the backend. A gateway may hold a key of it until it hears of the Removal.
 func (m *Manager) RemoveBucket(ctx context.Context, name string) error {
 	err := retry(ctx, func() error {
 		s, err := read[Bucket](ctx, m.registry, bucketPath(name))
@@ -164,11 +196,15 @@ func (m *Manager) RemoveBucket(ctx context.Context, name string) error {
 			return err
 		}
 		b := s.record
-		return m.registry.Commit(ctx, Transaction{
+		t := Transaction{
 			If:           []Condition{s.is},
 			Delete:       []string{s.is.Key, spacePath(b.Space), storePath(b.Store, b.StoreName), currentPath(b.Space)},
 			DeletePrefix: []string{bucketKeysPath(b.Space)},
-		})
+		}
+		if err := t.tombstone(b); err != nil {
+			return err
+		}
+		return m.registry.Commit(ctx, t)
 	})
 	if err != nil {
 		return fmt.Errorf("kms: removing bucket %q: %w", name, err)

@@ -35,6 +35,9 @@ var (
 	ErrLease = errors.New("no valid lease")
 	// ErrUnavailable: the HSM, Vault or the state's store does not answer. It may later.
 	ErrUnavailable = errors.New("key service is unavailable")
+	// ErrBusy: a bucket of this name was removed just now, and gateways may still use
+	// its keys. It works later.
+	ErrBusy = errors.New("a removal is not through yet")
 	// ErrPIN: the token refused the PIN. It is never tried again: tokens lock.
 	ErrPIN = errors.New("the token refused the PIN")
 	// ErrUnsafe: a key in the token lacks an attribute that it must have.

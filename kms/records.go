@@ -180,6 +180,8 @@ func currentPath(space string) string       { return "current/" + space }
 func bucketKeysPath(space string) string    { return "bucketkeys/" + space + "/" }
 func keyPath(space string, id KeyID) string { return bucketKeysPath(space) + id.String() }
 func accessKeyPath(id string) string        { return "accesskeys/" + id }
+func removalPath(space string) string       { return "removed/" + space }
+func lastRemovalPath(name string) string    { return "lastremoved/" + name }
 
 const revocationPath = "revocation"
 

@@ -29,6 +29,9 @@ func NewMemory() *Memory {
 	return &Memory{items: make(map[string]kms.Item), changed: make(chan struct{})}
 }
 
+// Exclusive says that no other process can use this registry.
+func (m *Memory) Exclusive() bool { return true }
+
 // Get implements kms.Registry.
 func (m *Memory) Get(ctx context.Context, key string) (kms.Item, error) {
 	if err := ctx.Err(); err != nil {

@@ -60,6 +60,9 @@ func (s *Store) Stopped() <-chan struct{} {
 	return s.embedded.etcd.Server.StopNotify()
 }
 
+// Exclusive says that no other process can use this registry: it is in the process.
+func (s *Store) Exclusive() bool { return s.embedded != nil }
+
 // Get implements kms.Registry.
 func (s *Store) Get(ctx context.Context, key string) (kms.Item, error) {
 	var answer *clientv3.GetResponse

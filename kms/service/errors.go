@@ -31,6 +31,7 @@ func reasons() []reason {
 		{"closed", kms.ErrClosed, connect.CodeUnavailable},
 		{"corrupt", kms.ErrCorrupt, connect.CodeDataLoss},
 		{"disabled", kms.ErrDisabled, connect.CodeFailedPrecondition},
+		{"busy", kms.ErrBusy, connect.CodeAborted},
 		{"exists", kms.ErrExists, connect.CodeAlreadyExists},
 		{"not-found", kms.ErrNotFound, connect.CodeNotFound},
 		{"invalid", kms.ErrInvalid, connect.CodeInvalidArgument},

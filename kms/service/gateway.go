@@ -16,14 +16,16 @@ import (
 
 // gatewayAPI is the GatewayService.
 type gatewayAPI struct {
-	manager *kms.Manager
-	leases  *leases
-	keyTTL  time.Duration
+	manager  *kms.Manager
+	leases   *leases
+	removals *removals
+	keyTTL   time.Duration
 }
 
 var _ kmsv1connect.GatewayServiceHandler = (*gatewayAPI)(nil)
 
-// Renew asks the registry first: a KMS that cannot see a block gives no lease.
+// Renew asks the registry first: a KMS that cannot see a block or a removal gives no
+// lease.
 func (g *gatewayAPI) Renew(ctx context.Context, r *kmsv1.RenewRequest) (*kmsv1.RenewResponse, error) {
 	if n := len(r.GetGatewayId()); n < 1 || n > 128 {
 		return nil, fmt.Errorf("service: renewing a lease: %w: gateway id of %d bytes", kms.ErrInvalid, n)
@@ -32,11 +34,21 @@ func (g *gatewayAPI) Renew(ctx context.Context, r *kmsv1.RenewRequest) (*kmsv1.R
 	if err != nil {
 		return nil, fmt.Errorf("service: renewing a lease: %w", err)
 	}
-	id, err := g.leases.renew(peerOf(ctx).name, r.GetLeaseId())
+	heard := r.GetHeard()
+	if g.leases.check(peerOf(ctx).name, r.GetLeaseId()) != nil {
+		heard = 0 // it was counted by another process, or under a lease that ran out
+	}
+	count, spaces, err := g.removals.look(ctx, heard)
 	if err != nil {
 		return nil, fmt.Errorf("service: renewing a lease: %w", err)
 	}
-	return &kmsv1.RenewResponse{LeaseId: id, Ttl: durationpb.New(g.leases.ttl), RevocationEpoch: epoch}, nil
+	id, err := g.leases.renew(peerOf(ctx).name, r.GetLeaseId(), heard)
+	if err != nil {
+		return nil, fmt.Errorf("service: renewing a lease: %w", err)
+	}
+	return &kmsv1.RenewResponse{
+		LeaseId: id, Ttl: durationpb.New(g.leases.ttl), RevocationEpoch: epoch, Removals: count, RemovedSpaces: spaces,
+	}, nil
 }
 
 // Current implements GatewayService.
@@ -116,10 +128,11 @@ func (g *gatewayAPI) ListBuckets(ctx context.Context, r *kmsv1.ListBucketsReques
 func (g *gatewayAPI) RegisterBucket(ctx context.Context, r *kmsv1.RegisterBucketRequest) (*kmsv1.RegisterBucketResponse, error) {
 	b, err := g.manager.RegisterBucket(ctx, kms.NewBucket{
 		Name: r.GetName(), Store: r.GetStore(), StoreName: r.GetStoreName(), Owner: r.GetOwner(), KEK: r.GetKek(),
-		Profile: kms.Profile(r.GetProfile()), ETag: kms.ETagMode(r.GetEtag()),
+		Profile: kms.Profile(r.GetProfile()), ETag: kms.ETagMode(r.GetEtag()), Settle: g.removals.settle,
 	})
 	switch {
 	case err == nil:
+		g.removals.born(b.Space)
 		return registered(kmsv1.RegisterBucketResponse_OUTCOME_CREATED, bucketMessage(b)), nil
 	case errors.Is(err, kms.ErrExists) && b.Owner == r.GetOwner():
 		return registered(kmsv1.RegisterBucketResponse_OUTCOME_OWNED, bucketMessage(b)), nil

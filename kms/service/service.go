@@ -28,11 +28,14 @@ type Config struct {
 	// Unix socket, whoever may open the socket may call everything.
 	Access Access
 	// LeaseTTL is how long a gateway may use keys without hearing from the KMS.
-	// 0 means 15 s. It bounds how late a block is effective.
+	// 0 means 15 s. It bounds how late a block is effective, and how long the name of
+	// a removed bucket may have to wait. Processes that share a registry need the same
+	// one; after it is lowered, let the old time pass before buckets are deleted.
 	LeaseTTL time.Duration
 	// KeyTTL is how long a key may be used after it was unwrapped. 0 means 300 s.
 	KeyTTL time.Duration
-	// CallTimeout bounds each call. 0 means 30 s.
+	// CallTimeout bounds each call. 0 means 30 s. Under LeaseTTL and 2 s, registering
+	// a bucket anew can fail as busy where it would only have to wait.
 	CallTimeout time.Duration
 	// MaxLeases bounds the live leases of this process. 0 means 4096.
 	MaxLeases int
@@ -71,8 +74,11 @@ func New(c Config) (*Service, error) {
 		connect.WithCompressMinBytes(maxRequest),
 		connect.WithRecover(s.recovered),
 	}
-	gateway := &gatewayAPI{manager: c.Manager, leases: newLeases(c.LeaseTTL, c.MaxLeases, c.Metrics), keyTTL: c.KeyTTL}
-	admin := &adminAPI{manager: c.Manager, leases: gateway.leases, version: c.Version}
+	leases := newLeases(c.LeaseTTL, c.MaxLeases, c.Metrics)
+	gateway := &gatewayAPI{
+		manager: c.Manager, leases: leases, removals: newRemovals(c.Manager, leases, c.KeyTTL, s.log), keyTTL: c.KeyTTL,
+	}
+	admin := &adminAPI{manager: c.Manager, leases: leases, version: c.Version}
 	s.mux.Handle(kmsv1connect.NewGatewayServiceHandler(gateway, options...))
 	s.mux.Handle(kmsv1connect.NewAdminServiceHandler(admin, options...))
 	return s, nil

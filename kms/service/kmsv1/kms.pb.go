@@ -125,9 +125,12 @@ func (x *Reason) GetWord() string {
 }
 
 type RenewRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	GatewayId     string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"` // the gateway's name for itself, for people; 1 to 128 bytes
-	LeaseId       string                 `protobuf:"bytes,2,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`       // empty at first
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	GatewayId string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"` // the gateway's name for itself, for people; 1 to 128 bytes
+	LeaseId   string                 `protobuf:"bytes,2,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`       // empty at first
+	// The removals of the last answer under this lease, which the gateway has acted
+	// on: it uses no key of those spaces any more.
+	Heard         uint64 `protobuf:"varint,3,opt,name=heard,proto3" json:"heard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -176,14 +179,27 @@ func (x *RenewRequest) GetLeaseId() string {
 	return ""
 }
 
+func (x *RenewRequest) GetHeard() uint64 {
+	if x != nil {
+		return x.Heard
+	}
+	return 0
+}
+
 type RenewResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
 	Ttl     *durationpb.Duration   `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// What was fetched under a smaller revocation epoch must be fetched again.
 	RevocationEpoch uint64 `protobuf:"varint,3,opt,name=revocation_epoch,json=revocationEpoch,proto3" json:"revocation_epoch,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Counts the removals of buckets that this server has seen. It means something
+	// under this lease only.
+	Removals uint64 `protobuf:"varint,4,opt,name=removals,proto3" json:"removals,omitempty"`
+	// Spaces of buckets that were removed, but for those that were heard of already.
+	// A gateway ends every use of their keys before it uses this lease.
+	RemovedSpaces []string `protobuf:"bytes,5,rep,name=removed_spaces,json=removedSpaces,proto3" json:"removed_spaces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RenewResponse) Reset() {
@@ -235,6 +251,20 @@ func (x *RenewResponse) GetRevocationEpoch() uint64 {
 		return x.RevocationEpoch
 	}
 	return 0
+}
+
+func (x *RenewResponse) GetRemovals() uint64 {
+	if x != nil {
+		return x.Removals
+	}
+	return 0
+}
+
+func (x *RenewResponse) GetRemovedSpaces() []string {
+	if x != nil {
+		return x.RemovedSpaces
+	}
+	return nil
 }
 
 type CurrentRequest struct {
@@ -2406,15 +2436,18 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\n" +
 	"\x1bkms/service/kmsv1/kms.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1c\n" +
 	"\x06Reason\x12\x12\n" +
-	"\x04word\x18\x01 \x01(\tR\x04word\"H\n" +
+	"\x04word\x18\x01 \x01(\tR\x04word\"^\n" +
 	"\fRenewRequest\x12\x1d\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tR\tgatewayId\x12\x19\n" +
-	"\blease_id\x18\x02 \x01(\tR\aleaseId\"\x82\x01\n" +
+	"\blease_id\x18\x02 \x01(\tR\aleaseId\x12\x14\n" +
+	"\x05heard\x18\x03 \x01(\x04R\x05heard\"\xc5\x01\n" +
 	"\rRenewResponse\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12+\n" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12)\n" +
-	"\x10revocation_epoch\x18\x03 \x01(\x04R\x0frevocationEpoch\"A\n" +
+	"\x10revocation_epoch\x18\x03 \x01(\x04R\x0frevocationEpoch\x12\x1a\n" +
+	"\bremovals\x18\x04 \x01(\x04R\bremovals\x12%\n" +
+	"\x0eremoved_spaces\x18\x05 \x03(\tR\rremovedSpaces\"A\n" +
 	"\x0eCurrentRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\"Z\n" +

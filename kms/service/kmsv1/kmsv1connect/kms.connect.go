@@ -110,6 +110,8 @@ type GatewayServiceClient interface {
 	Bucket(context.Context, *kmsv1.BucketRequest) (*kmsv1.BucketResponse, error)
 	// ListBuckets answers the buckets of one owner by name.
 	ListBuckets(context.Context, *kmsv1.ListBucketsRequest) (*kmsv1.ListBucketsResponse, error)
+	// RegisterBucket waits until no gateway can use a removed bucket of this name any
+	// more: up to a lease and 2 s. "busy" when the deadline comes before.
 	RegisterBucket(context.Context, *kmsv1.RegisterBucketRequest) (*kmsv1.RegisterBucketResponse, error)
 	ActivateBucket(context.Context, *kmsv1.ActivateBucketRequest) (*kmsv1.ActivateBucketResponse, error)
 	// RemoveBucket removes a bucket's record and its bucket keys.
@@ -329,6 +331,8 @@ type GatewayServiceHandler interface {
 	Bucket(context.Context, *kmsv1.BucketRequest) (*kmsv1.BucketResponse, error)
 	// ListBuckets answers the buckets of one owner by name.
 	ListBuckets(context.Context, *kmsv1.ListBucketsRequest) (*kmsv1.ListBucketsResponse, error)
+	// RegisterBucket waits until no gateway can use a removed bucket of this name any
+	// more: up to a lease and 2 s. "busy" when the deadline comes before.
 	RegisterBucket(context.Context, *kmsv1.RegisterBucketRequest) (*kmsv1.RegisterBucketResponse, error)
 	ActivateBucket(context.Context, *kmsv1.ActivateBucketRequest) (*kmsv1.ActivateBucketResponse, error)
 	// RemoveBucket removes a bucket's record and its bucket keys.
