@@ -41,6 +41,8 @@ type Options struct {
 	// LooseAfter: a common prefix is listed where some of its keys are above After,
 	// though it is not.
 	LooseAfter bool
+	// LocksAtCreation: only CreateLockedBucket makes a bucket with a lock (MinIO).
+	LocksAtCreation bool
 }
 
 // Run tests the store that open returns against the whole contract. Open is called
@@ -69,36 +71,71 @@ func (o Options) Run(t *testing.T, open func(t *testing.T) backends.Store) {
 		"Contexts":    contextTests(),
 		"Concurrency": concurrencyTests(),
 	}
-	parts, ok := backends.As[backends.Multiparter](store)
-	if ok {
-		groups["Multipart"] = multipartTests()
-	}
+	caps := capabilitiesOf(store)
+	caps.addTests(groups)
 	t.Run("Suite", func(t *testing.T) { // so that Close waits for the parallel ones
 		for group, tests := range groups {
 			for name, test := range tests {
 				t.Run(group+"/"+name, func(t *testing.T) {
 					t.Parallel()
-					test(newFixture(t, store, parts, o))
+					test(newFixture(t, store, caps, o))
 				})
 			}
 		}
 	})
 }
 
+// capabilitySet is what the store can do beyond the contract; nil where it cannot.
+type capabilitySet struct {
+	parts    backends.Multiparter
+	copier   backends.Copier
+	versions backends.Versioner
+	tagger   backends.Tagger
+	locker   backends.Locker
+}
+
+func capabilitiesOf(s backends.Store) (c capabilitySet) {
+	c.parts, _ = backends.As[backends.Multiparter](s)
+	c.copier, _ = backends.As[backends.Copier](s)
+	c.versions, _ = backends.As[backends.Versioner](s)
+	c.tagger, _ = backends.As[backends.Tagger](s)
+	c.locker, _ = backends.As[backends.Locker](s)
+	return c
+}
+
+func (c capabilitySet) addTests(groups map[string]map[string]func(*fixture)) {
+	if c.parts != nil {
+		groups["Multipart"] = multipartTests()
+	}
+	if c.copier != nil {
+		groups["Copies"] = copyTests()
+	}
+	if c.versions != nil {
+		groups["Versions"] = versionTests()
+	}
+	if c.tagger != nil {
+		groups["Tags"] = tagTests()
+	}
+	if c.locker != nil {
+		groups["Locks"] = lockTests()
+	}
+}
+
 // fixture is a store with a bucket that is the test's own.
 type fixture struct {
 	*testing.T
+	capabilitySet
 	store  backends.Store
-	parts  backends.Multiparter // nil where the store has none
 	bucket string
 	opts   Options
+	keep   bool // the bucket holds what cannot be deleted yet
 }
 
-func newFixture(t *testing.T, s backends.Store, parts backends.Multiparter, o Options) *fixture {
-	f := &fixture{T: t, store: s, parts: parts, bucket: bucketName(), opts: o}
+func newFixture(t *testing.T, s backends.Store, c capabilitySet, o Options) *fixture {
+	f := &fixture{T: t, capabilitySet: c, store: s, bucket: bucketName(), opts: o}
 	f.ok(s.CreateBucket(t.Context(), f.bucket))
 	t.Cleanup(func() {
-		if !t.Failed() {
+		if !t.Failed() && !f.keep {
 			f.empty()
 			f.is(s.DeleteBucket(context.Background(), f.bucket), nil, backends.ErrBucketNotFound)
 		}
@@ -112,27 +149,53 @@ func bucketName() string {
 	return "backendtest-" + hex.EncodeToString(b)
 }
 
-// empty deletes all objects. It runs after the test's context has ended.
+// empty deletes all objects and versions. It runs after the test's context has ended.
 func (f *fixture) empty() {
 	ctx := context.Background()
 	for {
-		page, err := f.store.List(ctx, f.bucket, nil)
+		ids, more, err := f.page(ctx)
 		if errors.Is(err, backends.ErrBucketNotFound) {
 			return
 		}
 		f.ok(err)
-		f.each(len(page.Entries), func(i int) error {
-			_, err := f.store.Delete(ctx, backends.ObjectID{Bucket: f.bucket, Key: page.Entries[i].Key}, nil)
+		f.each(len(ids), func(i int) error {
+			_, err := f.store.Delete(ctx, ids[i], &backends.DeleteOptions{BypassGovernance: f.locker != nil})
 			return err
 		})
-		if !page.Truncated {
+		if !more {
 			return
 		}
 	}
 }
 
+// page lists some of what is left in the bucket.
+func (f *fixture) page(ctx context.Context) (ids []backends.ObjectID, more bool, err error) {
+	if f.versions == nil {
+		page, err := f.store.List(ctx, f.bucket, nil)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, e := range page.Entries {
+			ids = append(ids, f.id(e.Key))
+		}
+		return ids, page.Truncated, nil
+	}
+	page, err := f.versions.ListVersions(ctx, f.bucket, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, v := range page.Versions {
+		ids = append(ids, f.version(v.Key, v.Version))
+	}
+	return ids, page.Truncated, nil
+}
+
 func (f *fixture) id(key string) backends.ObjectID {
 	return backends.ObjectID{Bucket: f.bucket, Key: key}
+}
+
+func (f *fixture) version(key, version string) backends.ObjectID {
+	return backends.ObjectID{Bucket: f.bucket, Key: key, Version: version}
 }
 
 func (f *fixture) ok(err error) {
