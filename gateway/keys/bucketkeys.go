@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"chatelaine/gateway/sealed"
+	"chatelaine/kms"
 	"chatelaine/kms/service/kmsv1"
 )
 
@@ -51,7 +52,12 @@ func (c *Client) ByID(ctx context.Context, b Bucket, id [16]byte) (BucketKey, er
 
 // Live says whether a running transfer may go on using a bucket key: nil,
 // ErrUnavailable (no lease, or the key could not be refreshed in time, or is not
-// kept any more) or ErrBlocked. It asks nobody and costs a look into a table.
+// kept any more), ErrBlocked, or ErrBucketNotFound when the bucket was removed. It
+// asks nobody and costs a look into two tables.
+//
+// Ask it once more between the backend's answer to a write and one's own. When it
+// then says nil, no other bucket had taken the name yet, and what was written lies in
+// the bucket that it was sealed for.
 func (c *Client) Live(id [16]byte) error {
 	if !c.lease.valid() {
 		return fmt.Errorf("keys: without a lease: %w", ErrUnavailable)
@@ -60,6 +66,8 @@ func (c *Client) Live(id [16]byte) error {
 	switch now := c.clock.now(); {
 	case !ok:
 		return fmt.Errorf("keys: key %x is not held: %w", id, ErrUnavailable)
+	case c.gone.Contains(e.value.space):
+		return fmt.Errorf("keys: key %x: %w: %w", id, ErrBucketNotFound, errRemoved)
 	case e.value.blocked:
 		return fmt.Errorf("keys: key %x: %w", id, ErrBlocked)
 	case !e.alive(now):
@@ -211,6 +219,10 @@ func (c *Client) fetchKey(ctx context.Context, w wanted) (fetchedKey, error) {
 	if fresh {
 		c.keep(w, key, answer, generation, sent)
 	}
+	if c.gone.Contains(w.space) { // looked at after it was kept: removed looks at what is kept after this was set
+		c.forget(map[Space]bool{w.space: true})
+		return fetchedKey{}, fmt.Errorf("%w: %w", kms.ErrNotFound, errRemoved)
+	}
 	return fetchedKey{key: key, fresh: fresh}, nil
 }
 
@@ -263,10 +275,13 @@ func (c *Client) refused(w wanted, err error) {
 		c.current.entries.Remove(w.space)
 	}
 	if e, ok := c.keys.entries.Peek(w.id); ok && e.value.space == w.space {
-		tombstone := openKey{space: w.space, id: w.id, mirrored: new(atomic.Bool), blocked: true}
-		c.keys.put(w.id, tombstone, c.generation.load(), c.clock.now(), time.Hour)
+		c.block(w.space, w.id)
 	}
 }
+
+// blockedTTL is how long running transfers are told that a key is blocked. Later
+// they are told that it is not held.
+const blockedTTL = time.Hour
 
 // grace is how long running transfers may go on after a revocation of whatever,
 // while their keys are asked for again. New requests ask at once.

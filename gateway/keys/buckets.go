@@ -57,6 +57,10 @@ func (c *Client) fetchBucket(ctx context.Context, name string) (Bucket, error) {
 	if err == nil && b.Active && generation == c.bucketGeneration() {
 		c.buckets.put(name, b, generation, sent, bucketTTL)
 	}
+	if c.gone.Contains(b.Space) {
+		c.forget(map[Space]bool{b.Space: true})
+		return Bucket{}, fmt.Errorf("%w: %w", kms.ErrNotFound, errRemoved)
+	}
 	return b, err
 }
 
@@ -85,6 +89,10 @@ func (c *Client) Buckets(ctx context.Context, owner string) ([]Bucket, error) {
 // RegisterBucket makes the record of a bucket, which is not active. ErrBucketOwned
 // comes with the bucket that the owner has already; ErrBucketExists when somebody
 // else has the name, or another bucket is kept under that name in the store.
+//
+// It waits while another gateway may still use the keys of a removed bucket of this
+// name, some seconds usually and 17 s at most with a lease of 15 s. Where ctx or the
+// KMS's own limit ends that, it is ErrBucketBusy, and nothing was registered.
 func (c *Client) RegisterBucket(ctx context.Context, n NewBucket) (Bucket, error) {
 	b, err := c.registerBucket(ctx, n)
 	if err != nil {
@@ -95,7 +103,7 @@ func (c *Client) RegisterBucket(ctx context.Context, n NewBucket) (Bucket, error
 
 func (c *Client) registerBucket(ctx context.Context, n NewBucket) (Bucket, error) {
 	var answer *kmsv1.RegisterBucketResponse
-	err := c.edit(ctx, "RegisterBucket", func(ctx context.Context) (err error) {
+	err := c.edit(ctx, "RegisterBucket", c.timeout+c.lease.ttl()+settling, func(ctx context.Context) (err error) {
 		answer, err = c.rpc.RegisterBucket(ctx, &kmsv1.RegisterBucketRequest{
 			Name: n.Name, Store: n.Store, StoreName: n.StoreName, Owner: n.Owner, Kek: n.KEK,
 		})
@@ -117,7 +125,7 @@ func (c *Client) registerBucket(ctx context.Context, n NewBucket) (Bucket, error
 // ActivateBucket says that the store has the bucket too. Errors: ErrBucketNotFound,
 // ErrUnavailable.
 func (c *Client) ActivateBucket(ctx context.Context, name string) error {
-	err := c.edit(ctx, "ActivateBucket", func(ctx context.Context) error {
+	err := c.edit(ctx, "ActivateBucket", c.timeout, func(ctx context.Context) error {
 		_, err := c.rpc.ActivateBucket(ctx, &kmsv1.ActivateBucketRequest{Name: name})
 		return err
 	})
@@ -127,23 +135,32 @@ func (c *Client) ActivateBucket(ctx context.Context, name string) error {
 	return nil
 }
 
-// RemoveBucket removes the record of a bucket and its bucket keys. Other gateways
-// may see the bucket for up to 10 s more. Errors: ErrBucketNotFound, ErrUnavailable.
+// RemoveBucket removes the record of a bucket and its bucket keys. When it returns,
+// this client uses none of them any more; other gateways may see the bucket until
+// they renew their leases. Errors: ErrBucketNotFound, ErrUnavailable.
 func (c *Client) RemoveBucket(ctx context.Context, name string) error {
-	err := c.edit(ctx, "RemoveBucket", func(ctx context.Context) error {
+	old, cached := c.buckets.entries.Peek(name)
+	err := c.edit(ctx, "RemoveBucket", c.timeout, func(ctx context.Context) error {
 		_, err := c.rpc.RemoveBucket(ctx, &kmsv1.RemoveBucketRequest{Name: name})
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("keys: removing bucket %q: %w", name, translate(err, ErrBucketNotFound))
 	}
+	if cached { // also when the KMS is not there for learn
+		c.removed([]string{old.value.Space.String()})
+	}
+	c.learn(ctx)
 	return nil
 }
 
+// settling is how long the KMS may wait beyond a lease before it registers a bucket.
+const settling = 3 * time.Second
+
 // edit changes buckets. Whatever the error says, the change may have been made, so
 // the records kept are not used again.
-func (c *Client) edit(ctx context.Context, op string, call func(context.Context) error) error {
-	err := c.once(ctx, op, call)
+func (c *Client) edit(ctx context.Context, op string, timeout time.Duration, call func(context.Context) error) error {
+	err := c.onceWithin(ctx, timeout, op, call)
 	c.edits.next()
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
@@ -30,7 +31,8 @@ type Config struct {
 	MaxBucketKeys  int // bucket keys kept; 16384. Fewer than are in use at once cuts transfers
 	MaxSigningKeys int // signing keys kept; 16384
 	MaxBuckets     int // bucket records kept; 16384
-	// CallTimeout bounds each call to the KMS; 10 s.
+	// CallTimeout bounds each call to the KMS; 10 s. RegisterBucket may take a lease
+	// and 3 s more.
 	CallTimeout time.Duration
 }
 
@@ -59,7 +61,8 @@ type Client struct {
 	signing    *table[scope, SigningKey]
 	unknown    *table[string, struct{}] // access keys that are not
 	buckets    *table[string, Bucket]
-	edits      generation // of buckets, by this client
+	edits      generation                  // of buckets, by this client
+	gone       *lru.Cache[Space, struct{}] // spaces of removed buckets
 }
 
 // New makes a client. It connects at the first call, or in Run. The caller closes it.
@@ -100,12 +103,13 @@ func newClient(c Config, rpc kmsv1connect.GatewayServiceClient) (*Client, error)
 	}
 	client.lease = newLease(client, c.GatewayID)
 	m.watch(client.lease)
-	var errs [5]error
+	var errs [6]error
 	client.keys, errs[0] = newTable[[16]byte, openKey](cmp.Or(c.MaxBucketKeys, 16384), m.cache("bucket_key"))
 	client.current, errs[1] = newTable[Space, [16]byte](cmp.Or(c.MaxBucketKeys, 16384), m.cache("current"))
 	client.signing, errs[2] = newTable[scope, SigningKey](cmp.Or(c.MaxSigningKeys, 16384), m.cache("signing_key"))
 	client.unknown, errs[3] = newTable[string, struct{}](cmp.Or(c.MaxSigningKeys, 16384), m.cache("unknown_access_key"))
 	client.buckets, errs[4] = newTable[string, Bucket](cmp.Or(c.MaxBuckets, 16384), m.cache("bucket"))
+	client.gone, errs[5] = lru.New[Space, struct{}](remembered)
 	return client, errors.Join(errs[:]...)
 }
 
@@ -205,7 +209,11 @@ func leased[V any](ctx context.Context, c *Client, op string, call func(ctx cont
 
 // once calls the KMS where no lease is needed.
 func (c *Client) once(ctx context.Context, op string, call func(context.Context) error) error {
-	bounded, cancel := context.WithTimeout(ctx, c.timeout)
+	return c.onceWithin(ctx, c.timeout, op, call)
+}
+
+func (c *Client) onceWithin(ctx context.Context, timeout time.Duration, op string, call func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := call(bounded)
 	c.metrics.call(op, err)
@@ -248,6 +256,8 @@ func pause(ctx context.Context, d time.Duration) {
 // fault that trying again does not mend (ErrCorrupt, ErrInvalid).
 func translate(err, notFound error) error {
 	switch {
+	case errors.Is(err, kms.ErrBusy):
+		return fmt.Errorf("%w: %w", ErrBucketBusy, err)
 	case errors.Is(err, kms.ErrNotFound):
 		return fmt.Errorf("%w: %w", notFound, err)
 	case errors.Is(err, kms.ErrDisabled), errors.Is(err, kms.ErrDenied):

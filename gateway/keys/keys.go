@@ -27,6 +27,9 @@ var (
 	ErrBucketExists = errors.New("bucket name is taken")
 	// ErrBucketOwned: the principal has a bucket of this name already.
 	ErrBucketOwned = errors.New("bucket is yours already")
+	// ErrBucketBusy: a bucket of this name was removed just now, and other gateways may
+	// still use its keys. Try again. Answer 409 OperationAborted.
+	ErrBucketBusy = errors.New("bucket of this name is being removed")
 	// ErrKeyNotFound: no bucket key has this id in this space.
 	ErrKeyNotFound = errors.New("no such bucket key")
 	// ErrAccessKeyNotFound: no active access key has this id.

@@ -28,6 +28,7 @@ type held struct {
 	sent  instant // when it was asked for
 	until instant
 	ttl   time.Duration
+	heard uint64 // removals that were acted on, as the KMS counts them under this lease
 }
 
 type failure struct {
@@ -55,6 +56,14 @@ func (l *lease) id() string {
 	return ""
 }
 
+// ttl is how long the last lease was given for; 0 when there was none.
+func (l *lease) ttl() time.Duration {
+	if h := l.held.Load(); h != nil {
+		return h.ttl
+	}
+	return 0
+}
+
 // ensure returns nil when there is a lease, after asking for one if need be, or
 // ErrUnavailable.
 func (l *lease) ensure(ctx context.Context) error {
@@ -64,7 +73,7 @@ func (l *lease) ensure(ctx context.Context) error {
 	if f := l.failure.Load(); f != nil && l.client.clock.now()-f.at < instant(quiet) {
 		return fmt.Errorf("keys: without a lease: %w", f.err)
 	}
-	if err := l.renew(ctx); err != nil {
+	if err := l.renew(ctx); err != nil && !l.valid() {
 		return fmt.Errorf("keys: getting a lease: %w", err)
 	}
 	if !l.valid() {
@@ -102,28 +111,51 @@ func (l *lease) renew(ctx context.Context) error {
 	return err
 }
 
+// rounds bounds how often the KMS is asked at once while it has news each time.
+const rounds = 8
+
+// ask renews the lease. While the KMS tells of removals it is asked again, which says
+// that they were heard: somebody may be waiting for that.
 func (l *lease) ask(ctx context.Context) error {
-	sent := l.client.clock.now()
-	answer, err := l.client.rpc.Renew(ctx, &kmsv1.RenewRequest{GatewayId: l.gateway, LeaseId: l.id()})
+	for range rounds {
+		if news, err := l.askOnce(ctx); err != nil || !news {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lease) askOnce(ctx context.Context) (news bool, err error) {
+	sent, old := l.client.clock.now(), l.held.Load()
+	if old == nil {
+		old = &held{}
+	}
+	answer, err := l.client.rpc.Renew(ctx, &kmsv1.RenewRequest{GatewayId: l.gateway, LeaseId: old.id, Heard: old.heard})
 	l.client.metrics.call("Renew", err)
 	if err != nil {
 		l.failed(err)
-		return err
+		return false, err
 	}
 	ttl := answer.GetTtl().AsDuration()
 	if ttl < time.Second {
 		err := fmt.Errorf("%w: the KMS gave a lease of %v", ErrUnavailable, ttl)
 		l.failed(err)
-		return err
+		return false, err
 	}
+	l.client.removed(answer.GetRemovedSpaces())
 	if epoch := answer.GetRevocationEpoch(); l.epoch.Swap(epoch) != epoch {
 		l.client.revoked()
 	}
-	first := l.held.Swap(&held{id: answer.GetLeaseId(), sent: sent, until: sent + instant(ttl), ttl: ttl}) == nil
+	next := &held{id: answer.GetLeaseId(), sent: sent, until: sent + instant(ttl), ttl: ttl, heard: answer.GetRemovals()}
+	l.hold(next)
+	return next.heard > 0 && (next.id != old.id || next.heard != old.heard), nil
+}
+
+func (l *lease) hold(next *held) {
+	first := l.held.Swap(next) == nil
 	if l.failure.Swap(nil) != nil || first {
-		l.client.log.Info("lease held", zap.Duration("ttl", ttl))
+		l.client.log.Info("lease held", zap.Duration("ttl", next.ttl))
 	}
-	return nil
 }
 
 func (l *lease) failed(err error) {
