@@ -1,17 +1,17 @@
 #!/bin/sh
 # Builds a tool that the tests use, once, and prints the path of its binary.
 #
-#	test/tools/build.sh minio|lint
+#	test/tools/build.sh minio|versitygw|lint
 #
 # Each tool is pinned by a Go module of its own beside this script, so that nothing
 # of it enters the product's go.mod. The binary lies in
 # ${CHATELAINE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/chatelaine}, named by the hash of
-# its go.mod and go.sum: another version is another file. Progress goes to stderr.
+# its go.mod, go.sum and Go files: another version is another file. Progress goes to stderr.
 # Any number may run at once: a binary appears under its name whole or not at all.
 set -eu
 
 usage() {
-	echo "usage: $0 minio|lint" >&2
+	echo "usage: $0 minio|versitygw|lint" >&2
 	exit 2
 }
 
@@ -19,13 +19,14 @@ usage() {
 tool=$1
 case $tool in
 minio) package=github.com/minio/minio ;;
+versitygw) package=chatelaine/test/tools/versitygw ;; # a program of ours around its suite
 lint) package=github.com/golangci/golangci-lint/v2/cmd/golangci-lint ;;
 *) usage ;;
 esac
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 cache=${CHATELAINE_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME or CHATELAINE_CACHE}/.cache}/chatelaine}
-hash=$(cat "$here/$tool/go.mod" "$here/$tool/go.sum" | sha256sum | cut -c1-16)
+hash=$(cd "$here/$tool" && cat go.mod go.sum $(find . -name '*.go' | LC_ALL=C sort) | sha256sum | cut -c1-16)
 binary=$cache/$tool-$hash
 
 if [ -x "$binary" ]; then
