@@ -398,7 +398,7 @@ func TestHeadersOfABody(t *testing.T) {
 func TestConditionsAreHeaders(t *testing.T) {
 	when := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	rec := &recorder{script: []http.HandlerFunc{success}}
-	s := scriptedWith(t, s3store.Config{ConditionalDelete: true, ConditionalCopy: true}, rec.serve)
+	s := scriptedWith(t, s3store.Config{ConditionalDelete: true}, rec.serve)
 	match := backends.Conditions{IfMatch: []string{"e"}}
 	read := &backends.GetOptions{Conditions: backends.Conditions{IfNoneMatch: []string{"n"}, IfModifiedSince: when}}
 	for name, tt := range map[string]struct {
