@@ -61,6 +61,8 @@ func gateCauses() []cause {
 		{keys.ErrBucketNotFound, noSuchBucket},
 		{keys.ErrBucketOwned, bucketMine},
 		{keys.ErrBucketExists, bucketTaken},
+		fixed(keys.ErrBucketBusy, http.StatusConflict, "OperationAborted",
+			"A conflicting conditional operation is currently in progress against this resource. Please try again."),
 		alarming(keys.ErrKeyNotFound, "The key that this object is sealed with is not known."),
 	}
 }

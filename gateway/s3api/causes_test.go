@@ -58,7 +58,7 @@ func rows() map[error]string {
 
 		access.ErrDenied: "403 AccessDenied", access.ErrUnrecorded: "503 ServiceUnavailable retry",
 		keys.ErrBlocked: "403 AccessDenied", keys.ErrUnavailable: "503 ServiceUnavailable retry", keys.ErrBucketNotFound: "404 NoSuchBucket",
-		keys.ErrBucketOwned: "409 BucketAlreadyOwnedByYou", keys.ErrBucketExists: "409 BucketAlreadyExists", keys.ErrKeyNotFound: "500 InternalError alarm",
+		keys.ErrBucketOwned: "409 BucketAlreadyOwnedByYou", keys.ErrBucketExists: "409 BucketAlreadyExists", keys.ErrBucketBusy: "409 OperationAborted", keys.ErrKeyNotFound: "500 InternalError alarm",
 
 		sealed.ErrShortBody: "400 IncompleteBody", sealed.ErrLongBody: "400 IncompleteBody", sealed.ErrCorrupt: "500 InternalError alarm", sealed.ErrUnsupported: "500 InternalError alarm",
 		objects.ErrReserved: "403 AccessDenied", objects.ErrKeyName: "400 InvalidURI", objects.ErrMetadataTooLarge: "400 MetadataTooLarge",
