@@ -48,6 +48,9 @@ func (s *Service) complete(ctx context.Context, u *upload, r CompleteRequest) (P
 	if errors.Is(err, backends.ErrUploadNotFound) {
 		written, err = s.completed(ctx, u, err)
 	}
+	if err == nil {
+		err = u.live() // as guarded.ended
+	}
 	if err != nil {
 		return PutResult{}, err
 	}

@@ -25,6 +25,8 @@ type CopyRequest struct {
 	Algorithm Algorithm
 	// IfMatch and IfNoneMatch guard the destination, with visible ETags or "*".
 	IfMatch, IfNoneMatch []string
+	// KeepTags puts the source's tags in place of those of StoreAttributes.
+	KeepTags bool
 	StoreAttributes
 }
 
@@ -59,6 +61,11 @@ func (s *Service) copy(ctx context.Context, q *query, r CopyRequest) (CopyResult
 	if err != nil {
 		return CopyResult{}, err
 	}
+	if r.KeepTags {
+		if r.Tags, err = q.tags(f); err != nil {
+			return CopyResult{}, err
+		}
+	}
 	result := CopyResult{SourceVersion: f.info.Version, Checksums: st.Checksums}
 	if r.Algorithm != "" && !hasChecksum(st.Checksums, r.Algorithm) {
 		result.PutResult, result.Checksums, err = s.copyPlain(ctx, q, f, st, r)
@@ -83,6 +90,20 @@ func (q *query) source() (*found, Stat, error) {
 	}
 	st, err := q.stat(f)
 	return f, st, err
+}
+
+// tags reads the tags of an object; it asks the backend only where there are any.
+func (q *query) tags(f *found) (backends.Tags, error) {
+	tagger, ok := backends.As[backends.Tagger](q.store)
+	if !ok || f.info.TagCount == 0 {
+		return nil, nil
+	}
+	id := q.id
+	if id.Version == "" {
+		id.Version = f.info.Version
+	}
+	tags, _, err := tagger.Tags(q.ctx, id)
+	return tags, err
 }
 
 // sourceCondition makes 304 a 412: a copy has no other way to say that its
@@ -121,6 +142,9 @@ func (s *Service) copySealed(ctx context.Context, q *query, f *found, r CopyRequ
 		Attributes: attrs, Conditions: writeConditions(r.IfMatch, r.IfNoneMatch),
 	}}
 	written, err := c.run(ctx)
+	if err == nil {
+		err = s.keys.Live(bk.ID) // as guarded.ended
+	}
 	return PutResult{ETag: visibleETag(written.ETag), Version: written.Version, Modified: written.Modified, KEK: r.Bucket.KEK}, err
 }
 

@@ -105,7 +105,7 @@ func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk key
 	guard := &guarded{src: sealer, live: func() error { return s.keys.Live(bk.ID) }}
 	opts := &backends.PutOptions{Attributes: attrs, Conditions: writeConditions(r.IfMatch, r.IfNoneMatch)}
 	written, err := s.storeWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
-	return written, guard.cause(err)
+	return written, guard.ended(err)
 }
 
 func (s *Service) singleEnvelope(r PutRequest, dek sealed.Key, salt sealed.Salt) sealed.Envelope {
@@ -176,6 +176,16 @@ func (g *guarded) Read(p []byte) (int, error) {
 		g.err = err
 	}
 	return n, err
+}
+
+// ended is the error of a write that the store has answered. A key that may not be
+// used any more is one: the bucket may have been deleted and made again meanwhile, and
+// what was written would be in another bucket than it was sealed for.
+func (g *guarded) ended(err error) error {
+	if err != nil {
+		return g.cause(err)
+	}
+	return g.live()
 }
 
 // cause is the reader's own error where there was one and the store failed.
