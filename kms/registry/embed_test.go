@@ -105,6 +105,9 @@ func TestEmbedSaysWhenTheDirectoryIsInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
+	if !s.Exclusive() {
+		t.Error("an embedded registry counts as shared")
+	}
 	if _, err := registry.Embed(t.Context(), registry.EmbedConfig{Dir: dir}); !errors.Is(err, registry.ErrLocked) {
 		t.Errorf("got %v, want ErrLocked", err)
 	}

@@ -78,6 +78,9 @@ func dialled(t *testing.T, endpoint string) *registry.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if s.Exclusive() {
+		t.Error("an external registry counts as one process's own")
+	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
