@@ -19,7 +19,7 @@ import (
 func (s *Service) Complete(ctx context.Context, r CompleteRequest) (PutResult, error) {
 	u, err := s.openUpload(ctx, r.UploadRef, true)
 	if err != nil {
-		return PutResult{}, err
+		return s.completeAgain(ctx, r, err)
 	}
 	result, err := s.complete(ctx, u, r)
 	if err != nil {
