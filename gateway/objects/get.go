@@ -267,7 +267,7 @@ func rangeOf(w sealed.Window) *backends.Range {
 
 // resolve makes a range definite, now that the length is known.
 func resolve(r *ByteRange, length int64) (Span, error) {
-	if r == nil {
+	if r == nil || length == 0 && r.First < 0 { // the end of nothing is all of it (RFC 9110 section 14.1.2)
 		return Span{Length: length}, nil
 	}
 	first, last := r.First, length-1

@@ -65,6 +65,9 @@ func ranges(n int64) []ByteRange {
 func slice(data []byte, r ByteRange) (want []byte, satisfiable bool) {
 	n := int64(len(data))
 	first, last := r.First, n-1
+	if n == 0 && first < 0 {
+		return data, true
+	}
 	if first < 0 {
 		first = max(0, n-r.Last)
 	} else if r.Last >= 0 {
