@@ -60,6 +60,35 @@ func (s *Service) HeadBucket(ctx context.Context, b keys.Bucket) error {
 // first key's record there; only then can it be used. What a crash leaves half
 // done, the next call finishes. keys.ErrBucketOwned, keys.ErrBucketExists.
 func (s *Service) CreateBucket(ctx context.Context, principal, name string) error {
+	return s.createBucket(ctx, principal, name, backends.Store.CreateBucket)
+}
+
+// CreateLockedBucket is CreateBucket with Object Lock enabled. ErrUnsupported.
+func (s *Service) CreateLockedBucket(ctx context.Context, principal, name string) error {
+	locker, err := capability[backends.Locker](s, keys.Bucket{Store: s.store})
+	if err != nil {
+		return err
+	}
+	return s.createBucket(ctx, principal, name, func(_ backends.Store, ctx context.Context, bucket string) error {
+		err := locker.CreateLockedBucket(ctx, bucket)
+		if !errors.Is(err, backends.ErrBucketExists) {
+			return err
+		}
+		// An earlier attempt may have made it; without the lock it is another bucket.
+		if c, lockErr := locker.LockConfig(ctx, bucket); lockErr != nil || !c.Enabled {
+			return fmt.Errorf("%w: without a lock", errForeign)
+		}
+		return err
+	})
+}
+
+// errForeign: there is a bucket on the backend that cannot be the one to be made.
+var errForeign = errors.New("bucket of another kind exists")
+
+// making makes a bucket on a store.
+type making func(store backends.Store, ctx context.Context, bucket string) error
+
+func (s *Service) createBucket(ctx context.Context, principal, name string, create making) error {
 	b, err := s.keys.RegisterBucket(ctx, keys.NewBucket{Name: name, Store: s.store, StoreName: s.prefix + name, Owner: principal})
 	begun := errors.Is(err, keys.ErrBucketOwned) && !b.Active
 	if err != nil && !begun {
@@ -69,7 +98,7 @@ func (s *Service) CreateBucket(ctx context.Context, principal, name string) erro
 	if err != nil {
 		return err
 	}
-	if err := s.makeBucket(ctx, b, store, begun); err != nil {
+	if err := s.makeBucket(ctx, b, store, begun, create); err != nil {
 		return err
 	}
 	if _, err := s.sealingKey(ctx, b, store); err != nil {
@@ -83,8 +112,8 @@ func (s *Service) CreateBucket(ctx context.Context, principal, name string) erro
 
 // makeBucket makes the bucket on its backend. One that is there already is
 // somebody else's, unless an earlier attempt of ours was cut off and it is empty.
-func (s *Service) makeBucket(ctx context.Context, b keys.Bucket, store backends.Store, begun bool) error {
-	err := store.CreateBucket(ctx, b.StoreName)
+func (s *Service) makeBucket(ctx context.Context, b keys.Bucket, store backends.Store, begun bool, create making) error {
+	err := create(store, ctx, b.StoreName)
 	if err == nil {
 		return nil
 	}
@@ -93,7 +122,7 @@ func (s *Service) makeBucket(ctx context.Context, b keys.Bucket, store backends.
 			return nil
 		}
 	}
-	if !errors.Is(err, backends.ErrBucketExists) { // it may have been made all the same: the next attempt finds out
+	if !errors.Is(err, backends.ErrBucketExists) && !errors.Is(err, errForeign) { // it may have been made all the same: the next attempt finds out
 		return fmt.Errorf("objects: making bucket %q: %w", b.Name, err)
 	}
 	err = fmt.Errorf("objects: making bucket %q: %w: %w", b.Name, keys.ErrBucketExists, err)
@@ -102,6 +131,11 @@ func (s *Service) makeBucket(ctx context.Context, b keys.Bucket, store backends.
 
 // empty says whether a bucket holds nothing but the gateway's own objects.
 func (s *Service) empty(ctx context.Context, b keys.Bucket, store backends.Store) (bool, error) {
+	if v, ok, err := versionedStore(ctx, b, store); err != nil {
+		return false, err
+	} else if ok {
+		return emptyOfVersions(ctx, b, v)
+	}
 	for _, after := range []string{"", afterReserved} {
 		page, err := store.List(ctx, b.StoreName, &backends.ListOptions{After: after, Limit: 1})
 		if err != nil {
@@ -179,7 +213,7 @@ func (s *Service) clearReserved(ctx context.Context, b keys.Bucket, store backen
 			}
 		}
 		if !page.Truncated {
-			return records, nil
+			return records, s.clearVersions(ctx, b, store)
 		}
 	}
 }
