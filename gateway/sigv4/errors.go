@@ -82,6 +82,9 @@ var (
 type Error struct {
 	Err   error // one of this package's errors
 	Query bool  // the signature was in the query
+	Form  bool  // the signature was in a form
+	// Credential is the whole credential, where a part of it is wrong.
+	Credential string
 	// Got is what the request says, Want what it should say, where that makes sense.
 	Got, Want string
 }

@@ -65,10 +65,10 @@ func (c *claim) parseComponents(s string) error {
 func (c *claim) parseCredential(s string) error {
 	parts := strings.Split(s, "/")
 	if len(parts) != 5 || parts[0] == "" {
-		return &Error{Err: ErrCredential, Query: c.presigned, Got: s}
+		return &Error{Err: ErrCredential, Query: c.presigned, Form: c.form, Credential: s, Got: s}
 	}
 	c.scope = Scope{AccessKey: parts[0], Date: parts[1], Region: parts[2], Service: parts[3]}
-	c.terminator = parts[4]
+	c.terminator, c.credential = parts[4], s
 	return nil
 }
 

@@ -90,12 +90,14 @@ type Signed struct {
 // claim is what a request says of its own signature.
 type claim struct {
 	scope         Scope
+	credential    string // as it was written
 	terminator    string
 	signedHeaders []string
 	signature     string
 	timestamp     string
 	time          time.Time
 	presigned     bool
+	form          bool
 	expires       time.Duration
 	query         []param // without X-Amz-Signature
 	queryHash     string  // X-Amz-Content-Sha256 in the query
@@ -182,17 +184,17 @@ func singleHeaders(h http.Header) error {
 func (v *Verifier) checkScope(c *claim) error {
 	switch {
 	case c.terminator != terminator:
-		return &Error{Err: ErrTerminator, Query: c.presigned, Got: c.terminator}
+		return &Error{Err: ErrTerminator, Query: c.presigned, Form: c.form, Credential: c.credential, Got: c.terminator}
 	case c.scope.Service != v.Service:
-		return &Error{Err: ErrService, Query: c.presigned, Got: c.scope.Service, Want: v.Service}
+		return &Error{Err: ErrService, Query: c.presigned, Form: c.form, Credential: c.credential, Got: c.scope.Service, Want: v.Service}
 	case c.scope.Region != v.Region:
-		return &Error{Err: ErrRegion, Query: c.presigned, Got: c.scope.Region, Want: v.Region}
+		return &Error{Err: ErrRegion, Query: c.presigned, Form: c.form, Credential: c.credential, Got: c.scope.Region, Want: v.Region}
 	}
 	if _, err := time.Parse(dateFormat, c.scope.Date); err != nil || len(c.scope.Date) != len(dateFormat) {
-		return &Error{Err: ErrScopeDate, Query: c.presigned, Got: c.scope.Date}
+		return &Error{Err: ErrScopeDate, Query: c.presigned, Form: c.form, Credential: c.credential, Got: c.scope.Date}
 	}
 	if c.scope.Date != c.timestamp[:len(dateFormat)] {
-		return &Error{Err: ErrDateMismatch, Query: c.presigned, Got: c.scope.Date, Want: c.timestamp[:len(dateFormat)]}
+		return &Error{Err: ErrDateMismatch, Query: c.presigned, Form: c.form, Credential: c.credential, Got: c.scope.Date, Want: c.timestamp[:len(dateFormat)]}
 	}
 	return nil
 }
