@@ -25,6 +25,9 @@ func malformed(e *sigv4.Error, format string, args ...any) *fault {
 	if e.Query {
 		return badQuery("Error parsing the X-Amz-Credential parameter; " + detail)
 	}
+	if e.Form {
+		return invalidArgument(detail, "x-amz-credential", e.Credential)
+	}
 	return bad("AuthorizationHeaderMalformed", "The authorization header is malformed; "+detail)
 }
 
@@ -107,6 +110,9 @@ func credentialCauses() []cause {
 func presignedCauses() []cause {
 	return []cause{
 		signed(sigv4.ErrNoDate, func(e *sigv4.Error) *fault {
+			if e.Form {
+				return invalidArgument("X-Amz-Date must be formated via ISO8601 Long format", "X-Amz-Date", e.Got)
+			}
 			if e.Query {
 				return badQuery(`X-Amz-Date must be in the ISO8601 Long Format "yyyyMMdd'T'HHmmss'Z'"`)
 			}
@@ -152,6 +158,22 @@ func signatureCauses() []cause {
 		signed(sigv4.ErrSignature, func(e *sigv4.Error) *fault {
 			return refused(http.StatusForbidden, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. "+
 				"Check your key and signing method.", field{"AWSAccessKeyId", e.Got})
+		}),
+	}
+}
+
+// formCauses: what sigv4 finds wrong with the signature and the policy of a form.
+func formCauses() []cause {
+	const policy = "Invalid according to Policy: "
+	return []cause{
+		signed(sigv4.ErrField, func(e *sigv4.Error) *fault { return fieldMissing(e.Got) }),
+		signed(sigv4.ErrPolicy, func(e *sigv4.Error) *fault { return bad("InvalidPolicyDocument", "Invalid Policy: "+e.Got) }),
+		fixed(sigv4.ErrPolicyExpired, http.StatusForbidden, "AccessDenied", policy+"Policy expired."),
+		signed(sigv4.ErrCondition, func(e *sigv4.Error) *fault {
+			return refused(http.StatusForbidden, "AccessDenied", policy+"Policy Condition failed: "+e.Got)
+		}),
+		signed(sigv4.ErrExtraField, func(e *sigv4.Error) *fault {
+			return refused(http.StatusForbidden, "AccessDenied", policy+"Extra input fields: "+e.Got)
 		}),
 	}
 }

@@ -155,6 +155,9 @@ func (c *call) openBody() (*sigv4.Body, error) {
 	if c.signed.Payload.Chunked() && c.signed.Size < 0 {
 		return nil, missingContentLength()
 	}
+	if c.content != nil {
+		return c.signed.Open(c.content), nil
+	}
 	return c.signed.Open(c.body), nil
 }
 

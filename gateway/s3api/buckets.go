@@ -119,7 +119,11 @@ func (c *call) createBucket() error {
 	if err := c.checkLocation(); err != nil {
 		return err
 	}
-	err := c.Service.CreateBucket(c.ctx, c.principal, c.bucketName)
+	create := c.Service.CreateBucket
+	if strings.EqualFold(c.header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
+		create = c.Service.CreateLockedBucket
+	}
+	err := create(c.ctx, c.principal, c.bucketName)
 	if err := c.alreadyMine(err); err != nil {
 		return err
 	}
@@ -132,9 +136,9 @@ func (c *call) createBucket() error {
 // checkBucketHeaders takes what a bucket of the gateway is anyway.
 func (c *call) checkBucketHeaders() error {
 	switch lock := c.header.Get("X-Amz-Bucket-Object-Lock-Enabled"); strings.ToLower(lock) {
-	case "", "false":
+	case "", "false", "true":
 	default:
-		return notImplemented("x-amz-bucket-object-lock-enabled")
+		return invalidArgument("Invalid x-amz-bucket-object-lock-enabled header: "+lock, "x-amz-bucket-object-lock-enabled", "")
 	}
 	switch v := c.header.Get("X-Amz-Object-Ownership"); v {
 	case "", "BucketOwnerEnforced":

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -35,7 +36,9 @@ type call struct {
 	signed    *sigv4.Signed
 	principal string
 	bucket    keys.Bucket
+	source    source // of a copy
 	body      *progress
+	content   io.Reader // what the operation reads in place of body; nil for body itself
 
 	start time.Time
 	code  string // S3's error code, or "OK"
@@ -62,22 +65,36 @@ func (c *call) serve() error {
 	if c.header, c.query, err = split(c.r); err != nil {
 		return err
 	}
+	if c.r.Method == http.MethodOptions && c.level != levelService {
+		c.route = route{name: "OptionsObject"}
+		return c.preflight()
+	}
+	c.allowOrigin()
 	if c.route, err = c.match(); err != nil {
 		return err
+	}
+	if c.route.open {
+		return c.route.run(c)
 	}
 	if err := c.authenticate(); err != nil {
 		return err
 	}
+	return c.run()
+}
+
+// run does the operation for a principal that is known by now.
+func (c *call) run() error {
 	if err := c.checkHeaders(); err != nil {
 		return err
+	}
+	if c.query.Has("versionId") && !validVersion(c.query.Get("versionId")) {
+		return invalidVersion(c.query.Get("versionId"))
 	}
 	if err := c.findBucket(); err != nil {
 		return err
 	}
-	if c.route.action != "" {
-		if err := c.authorize(c.route.action, c.key); err != nil {
-			return err
-		}
+	if err := c.authorizeOperation(); err != nil {
+		return err
 	}
 	return c.route.run(c)
 }
@@ -113,12 +130,29 @@ func (c *call) findBucket() error {
 	return nil
 }
 
-// authorize has one action decided and recorded.
+// authorizeOperation asks for what the row says; where that is nothing, the handler
+// asks.
+func (c *call) authorizeOperation() error {
+	action := c.route.action
+	if c.route.version != "" && c.query.Has("versionId") {
+		action = c.route.version
+	}
+	if action == "" {
+		return nil
+	}
+	return c.authorize(action, c.key)
+}
+
+// authorize has one action on the request's own bucket decided and recorded.
 func (c *call) authorize(action, key string) error {
+	return c.authorizeIn(c.bucketName, c.bucket.Owner, action, key)
+}
+
+func (c *call) authorizeIn(bucket, owner, action, key string) error {
 	source, _ := netip.ParseAddrPort(c.r.RemoteAddr)
 	return c.Authorizer.Authorize(c.ctx, access.Request{
 		Principal: c.principal, AccessKey: c.signed.Scope.AccessKey, Action: action,
-		Bucket: c.bucketName, Owner: c.bucket.Owner, Key: key,
+		Bucket: bucket, Owner: owner, Key: key,
 		Source: source.Addr().Unmap(), TLS: c.r.TLS != nil, RequestID: c.id,
 	})
 }

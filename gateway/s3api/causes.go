@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"chatelaine/backends"
 	"chatelaine/gateway/access"
@@ -26,7 +27,7 @@ type cause struct {
 // what is wrong with the request comes before what a backend made of it, and the
 // closer error before the wider.
 func causes() []cause {
-	return slices.Concat(bodyCauses(), claimCauses(), credentialCauses(), presignedCauses(), signatureCauses(),
+	return slices.Concat(bodyCauses(), claimCauses(), credentialCauses(), presignedCauses(), signatureCauses(), formCauses(),
 		gateCauses(), objectCauses(), storedCauses(), backendCauses(), endCauses())
 }
 
@@ -103,7 +104,12 @@ func backendCauses() []cause {
 	return []cause{
 		{backends.ErrUploadNotFound, noSuchUpload},
 		{backends.ErrInvalidPart, invalidPart},
+		{backends.ErrVersionNotFound, noSuchVersion},
+		{backends.ErrDeleteMarker, isMarker},
 		{backends.ErrNotFound, noSuchKey},
+		fixed(backends.ErrLocked, http.StatusForbidden, "AccessDenied", "Access Denied because object protected by object lock."),
+		{backends.ErrNoLock, noLock},
+		{backends.ErrBucketState, bucketState},
 		{backends.ErrBucketNotFound, noSuchBucket},
 		{backends.ErrBucketExists, bucketTaken},
 		{backends.ErrBucketNotEmpty, bucketNotEmpty},
@@ -137,8 +143,10 @@ func endCauses() []cause {
 // statusClientGone is what the log shows for a client that nobody can answer.
 const statusClientGone = 499
 
-func noSuchBucket(c *call, _ error) *fault {
-	return refused(http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist.", field{"BucketName", c.bucketName})
+func noSuchBucket(c *call, _ error) *fault { return noBucket(c.bucketName) }
+
+func noBucket(name string) *fault {
+	return refused(http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist.", field{"BucketName", name})
 }
 
 func bucketTaken(c *call, _ error) *fault {
@@ -156,11 +164,76 @@ func bucketNotEmpty(c *call, _ error) *fault {
 	return refused(http.StatusConflict, "BucketNotEmpty", "The bucket you tried to delete is not empty.", field{"BucketName", c.bucketName})
 }
 
-func noSuchKey(c *call, _ error) *fault {
-	if version := c.query.Get("versionId"); version != "" {
-		return refused(http.StatusNotFound, "NoSuchVersion", "The specified version does not exist.", field{"Key", c.key}, field{"VersionId", version})
+// noSuchKey speaks of a copy's source where there is one.
+func noSuchKey(c *call, err error) *fault {
+	key, version := c.subject()
+	if version != "" {
+		return noSuchVersion(c, err)
 	}
-	return refused(http.StatusNotFound, "NoSuchKey", "The specified key does not exist.", field{"Key", c.key})
+	f := refused(http.StatusNotFound, "NoSuchKey", "The specified key does not exist.", field{"Key", key})
+	f.header = markerHeaders(err)
+	return f
+}
+
+func noSuchVersion(c *call, _ error) *fault {
+	key, version := c.subject()
+	return refused(http.StatusNotFound, "NoSuchVersion", "The specified version does not exist.", field{"Key", key}, field{"VersionId", version})
+}
+
+// subject is the object that is read: a copy's source where there is one.
+func (c *call) subject() (key, version string) {
+	if c.source.key != "" {
+		return c.source.key, c.source.version
+	}
+	return c.key, c.query.Get("versionId")
+}
+
+// isMarker is for a version that is a delete marker, which has no contents.
+func isMarker(c *call, err error) *fault {
+	if c.source.key != "" {
+		return invalidRequest("The source of a copy request may not specifically refer to a delete marker by version id.")
+	}
+	f := methodNotAllowed(c.r.Method, "DELETE_MARKER")
+	f.header = markerHeaders(err)
+	if f.header != nil {
+		f.header["Allow"] = http.MethodDelete
+	}
+	return f
+}
+
+// markerHeaders say which delete marker was met.
+func markerHeaders(err error) map[string]string {
+	var m *backends.MarkerError
+	if !errors.As(err, &m) {
+		return nil
+	}
+	h := map[string]string{"X-Amz-Delete-Marker": "true"}
+	if m.Version != "" {
+		h["X-Amz-Version-Id"] = m.Version
+	}
+	if m.Asked && !m.Modified.IsZero() {
+		h["Last-Modified"] = m.Modified.UTC().Format(http.TimeFormat)
+	}
+	return h
+}
+
+// noLock: S3 words it in two ways.
+func noLock(c *call, _ error) *fault {
+	if strings.HasSuffix(c.route.name, "Retention") || strings.HasSuffix(c.route.name, "LegalHold") {
+		return invalidRequest("Bucket is missing Object Lock Configuration")
+	}
+	return invalidRequest("Bucket is missing ObjectLockConfiguration")
+}
+
+func bucketState(c *call, _ error) *fault {
+	message := "The request is not valid for the current state of the bucket."
+	switch c.route.name {
+	case "PutBucketVersioning":
+		message = "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."
+	case "PutObjectLockConfiguration":
+		message = "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration"
+	}
+	return refused(http.StatusConflict, "InvalidBucketState", message)
 }
 
 func noSuchUpload(c *call, _ error) *fault {
@@ -193,7 +266,10 @@ func sizeFault(c *call, _ error) *fault {
 // preconditionFailed names the condition, as far as the request tells.
 func preconditionFailed(c *call, _ error) *fault {
 	f := refused(http.StatusPreconditionFailed, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold.")
-	for _, name := range []string{"If-Match", "If-None-Match", "If-Unmodified-Since"} {
+	for _, name := range []string{
+		"x-amz-copy-source-If-Match", "x-amz-copy-source-If-Unmodified-Since", "x-amz-copy-source-If-None-Match",
+		"x-amz-copy-source-If-Modified-Since", "If-Match", "If-None-Match", "If-Unmodified-Since",
+	} {
 		if c.header.Get(name) != "" {
 			return f.with(field{"Condition", name})
 		}

@@ -56,6 +56,9 @@ func rows() map[error]string {
 		sigv4.ErrUnsignedHeaders: "403 AccessDenied", sigv4.ErrNoContentHash: "400 InvalidRequest", sigv4.ErrContentHash: "400 InvalidArgument",
 		sigv4.ErrUnknownKey: "403 InvalidAccessKeyId", sigv4.ErrSignature: "403 SignatureDoesNotMatch",
 
+		sigv4.ErrField: "400 InvalidArgument", sigv4.ErrPolicy: "400 InvalidPolicyDocument", sigv4.ErrPolicyExpired: "403 AccessDenied",
+		sigv4.ErrCondition: "403 AccessDenied", sigv4.ErrExtraField: "403 AccessDenied",
+
 		access.ErrDenied: "403 AccessDenied", access.ErrUnrecorded: "503 ServiceUnavailable retry",
 		keys.ErrBlocked: "403 AccessDenied", keys.ErrUnavailable: "503 ServiceUnavailable retry", keys.ErrBucketNotFound: "404 NoSuchBucket",
 		keys.ErrBucketOwned: "409 BucketAlreadyOwnedByYou", keys.ErrBucketExists: "409 BucketAlreadyExists", keys.ErrBucketBusy: "409 OperationAborted", keys.ErrKeyNotFound: "500 InternalError alarm",
@@ -69,6 +72,8 @@ func rows() map[error]string {
 		backends.ErrUploadNotFound: "404 NoSuchUpload", backends.ErrInvalidPart: "400 InvalidPart", backends.ErrNotFound: "404 NoSuchKey",
 		backends.ErrBucketNotFound: "404 NoSuchBucket", backends.ErrBucketExists: "409 BucketAlreadyExists", backends.ErrBucketNotEmpty: "409 BucketNotEmpty",
 		backends.ErrPrecondition: "412 PreconditionFailed", backends.ErrConflict: "409 ConditionalRequestConflict", backends.ErrNotModified: "304 NotModified",
+		backends.ErrVersionNotFound: "404 NoSuchVersion", backends.ErrDeleteMarker: "405 MethodNotAllowed", backends.ErrLocked: "403 AccessDenied",
+		backends.ErrNoLock: "400 InvalidRequest", backends.ErrBucketState: "409 InvalidBucketState",
 		backends.ErrRange: "416 InvalidRange", backends.ErrTooSmall: "400 EntityTooSmall", backends.ErrTooLarge: "400 EntityTooLarge",
 		backends.ErrInvalidName: "400 InvalidArgument", backends.ErrUnsupported: "501 NotImplemented", backends.ErrFull: "507 InsufficientStorage alarm",
 		backends.ErrDenied: "500 InternalError alarm", backends.ErrUnavailable: "503 SlowDown retry",

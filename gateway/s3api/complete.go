@@ -1,15 +1,10 @@
 package s3api
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/xml"
-	"io"
-	"net/http"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"chatelaine/gateway/objects"
 )
@@ -34,28 +29,15 @@ type completeResult struct {
 	checksumElements
 }
 
-// completeUpload may take long. A client that has waited for a while is answered 200
-// and white space, as on S3: what follows may then still be an error.
 func (c *call) completeUpload() error {
 	request, err := c.completeRequest()
 	if err != nil {
 		return err
 	}
-	p := c.keepWaiting()
-	defer p.end() // also where the service panics
-	result, err := c.Service.Complete(c.ctx, request)
-	if waited := p.end(); waited {
-		return c.finishLate(result, err)
-	}
-	if err != nil {
-		return err
-	}
-	h := c.w.Header()
-	setEncryption(h, result.KEK)
-	if result.Version != "" {
-		h.Set("X-Amz-Version-Id", result.Version)
-	}
-	return c.writeXML(http.StatusOK, c.completed(result))
+	return c.patiently(func() (outcome, error) {
+		result, err := c.Service.Complete(c.ctx, request)
+		return outcome{document: c.completed(result), kek: result.KEK, version: result.Version}, err
+	})
 }
 
 func (c *call) completeRequest() (request objects.CompleteRequest, err error) {
@@ -83,70 +65,6 @@ func (c *call) completed(result objects.PutResult) completeResult {
 		Location: c.location(), Bucket: c.bucketName, Key: c.key, ETag: quoted(result.ETag),
 		checksumElements: checksumElementsOf(result.Checksum),
 	}
-}
-
-// finishLate ends an answer of which the status is out already.
-func (c *call) finishLate(result objects.PutResult, err error) error {
-	var document any = c.completed(result)
-	if err != nil {
-		f := c.faultOf(err)
-		c.code, c.cause, c.w.alarm = f.code, err, f.alarm
-		document = c.document(f)
-	}
-	body, err := marshal(document)
-	if err != nil {
-		return err
-	}
-	_, _ = c.w.Write(bytes.TrimPrefix(body, []byte(xml.Header)))
-	return nil
-}
-
-// waiting writes signs of life in a goroutine of its own until end is called; only
-// then may anybody else write.
-type waiting struct {
-	c     *call
-	stop  chan struct{}
-	done  chan struct{}
-	once  sync.Once
-	begun bool
-}
-
-func (c *call) keepWaiting() *waiting {
-	w := &waiting{c: c, stop: make(chan struct{}), done: make(chan struct{})}
-	go w.run()
-	return w
-}
-
-func (w *waiting) run() {
-	defer close(w.done)
-	ticks := time.NewTicker(w.c.patience)
-	defer ticks.Stop()
-	for {
-		select {
-		case <-w.stop:
-			return
-		case <-ticks.C:
-			w.sign()
-		}
-	}
-}
-
-func (w *waiting) sign() {
-	text := " "
-	if !w.begun {
-		w.begun, text = true, xml.Header
-		w.c.w.Header().Set("Content-Type", "application/xml")
-		setEncryption(w.c.w.Header(), w.c.bucket.KEK)
-	}
-	_, _ = io.WriteString(w.c.w, text)
-	_ = w.c.w.rc.Flush()
-}
-
-// end says whether an answer was begun. It may be called again.
-func (w *waiting) end() bool {
-	w.once.Do(func() { close(w.stop) })
-	<-w.done
-	return w.begun
 }
 
 // location is the object's address as the client used it.

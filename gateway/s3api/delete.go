@@ -18,19 +18,19 @@ const (
 )
 
 func (c *call) deleteObject() error {
-	if c.query.Has("versionId") && c.query.Get("versionId") == "" {
-		return invalidArgument("Version id cannot be the empty string", "versionId", "")
+	bypass, err := c.bypass(c.key)
+	if err != nil {
+		return err
 	}
 	deleted, err := c.Service.Delete(c.ctx, objects.DeleteRequest{
 		Bucket: c.bucket, Key: c.key, Version: c.query.Get("versionId"), IfMatch: etags(c.header.Values("If-Match")),
+		BypassGovernance: bypass,
 	})
 	if err != nil {
 		return err
 	}
 	h := c.w.Header()
-	if deleted.Version != "" {
-		h.Set("X-Amz-Version-Id", deleted.Version)
-	}
+	setIf(h, "X-Amz-Version-Id", deleted.Version)
 	if deleted.Marker {
 		h.Set("X-Amz-Delete-Marker", "true")
 	}
@@ -153,10 +153,17 @@ func (c *call) deleteEntry(entry deleteEntry) (backends.Deleted, error) {
 	if entry.VersionId != "" {
 		action = "s3:DeleteObjectVersion"
 	}
+	if entry.VersionId != "" && !validVersion(entry.VersionId) {
+		return backends.Deleted{}, invalidVersion(entry.VersionId)
+	}
 	if err := c.authorize(action, entry.Key); err != nil {
 		return backends.Deleted{}, err
 	}
-	request := objects.DeleteRequest{Bucket: c.bucket, Key: entry.Key, Version: entry.VersionId}
+	bypass, err := c.bypass(entry.Key)
+	if err != nil {
+		return backends.Deleted{}, err
+	}
+	request := objects.DeleteRequest{Bucket: c.bucket, Key: entry.Key, Version: entry.VersionId, BypassGovernance: bypass}
 	if entry.ETag != "" {
 		request.IfMatch = etags([]string{entry.ETag})
 	}

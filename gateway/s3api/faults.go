@@ -62,6 +62,13 @@ func invalidArgument(message, name, value string) *fault {
 	return f
 }
 
+func invalidVersion(version string) *fault {
+	if version == "" {
+		return invalidArgument("Version id cannot be the empty string", "versionId", "")
+	}
+	return invalidArgument("Invalid version id specified", "versionId", version)
+}
+
 func invalidURI() *fault {
 	return bad("InvalidURI", "The specified URI couldn't be parsed.")
 }

@@ -79,9 +79,6 @@ func (c *call) headObject() error {
 
 // getRequest reads what GET and HEAD have in common.
 func (c *call) getRequest() (objects.GetRequest, error) {
-	if c.query.Has("versionId") && c.query.Get("versionId") == "" {
-		return objects.GetRequest{}, invalidArgument("Version id cannot be the empty string", "versionId", "")
-	}
 	part, err := c.partToRead()
 	if err != nil {
 		return objects.GetRequest{}, err
@@ -148,8 +145,10 @@ func (c *call) answerObject(stat objects.Stat, span objects.Span) {
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("Content-Length", strconv.FormatInt(span.Length, 10))
 	setEncryption(h, stat.KEK)
-	if stat.Version != "" {
-		h.Set("X-Amz-Version-Id", stat.Version)
+	setIf(h, "X-Amz-Version-Id", stat.Version)
+	setLock(h, stat.Lock)
+	if stat.TagCount > 0 {
+		h.Set("X-Amz-Tagging-Count", strconv.Itoa(stat.TagCount))
 	}
 	if class := classOf(stat.Class); class != "STANDARD" {
 		h.Set("X-Amz-Storage-Class", class)

@@ -32,7 +32,7 @@ func (c *call) checkHeaders() error {
 		if !commonHeader(low) && !slices.Contains(c.route.headers, low) && !c.checksumHeader(low) {
 			return notImplemented(low)
 		}
-		if len(c.header[name]) > 1 && low != "x-amz-optional-object-attributes" {
+		if len(c.header[name]) > 1 && low != "x-amz-optional-object-attributes" && low != "x-amz-object-attributes" {
 			return invalidRequest("The header '" + low + "' must not be repeated.")
 		}
 	}

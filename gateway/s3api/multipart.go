@@ -28,12 +28,16 @@ func (c *call) createUpload() error {
 	if err != nil {
 		return err
 	}
+	store, err := c.storeAttributes()
+	if err != nil {
+		return err
+	}
 	algorithm, composite, err := c.uploadChecksum()
 	if err != nil {
 		return err
 	}
 	ref, err := c.Service.CreateUpload(c.ctx, objects.CreateUploadRequest{
-		Bucket: c.bucket, Key: c.key, Attributes: attributes, Algorithm: algorithm, Composite: composite,
+		Bucket: c.bucket, Key: c.key, Attributes: attributes, StoreAttributes: store, Algorithm: algorithm, Composite: composite,
 	})
 	if err != nil {
 		return err
@@ -57,11 +61,8 @@ func (c *call) uploadChecksum() (a objects.Algorithm, composite bool, err error)
 		}
 		return objects.CRC64NVME, false, nil
 	}
-	if refusedAlgorithm(name) {
-		return "", false, notImplemented("x-amz-checksum-algorithm")
-	}
-	if a = algorithmOf(name); a == "" {
-		return "", false, invalidRequest("Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, MD5, SHA1, SHA256, SHA512, XXHASH128, XXHASH3, XXHASH64]")
+	if a, err = uploadAlgorithm(name); err != nil {
+		return "", false, err
 	}
 	switch strings.ToUpper(kind) {
 	case "":
@@ -80,18 +81,37 @@ func (c *call) uploadChecksum() (a objects.Algorithm, composite bool, err error)
 	return "", false, invalidRequest("Value for x-amz-checksum-type header is invalid.")
 }
 
+// uploadAlgorithm reads x-amz-checksum-algorithm.
+func uploadAlgorithm(name string) (objects.Algorithm, error) {
+	if refusedAlgorithm(name) {
+		return "", notImplemented("x-amz-checksum-algorithm")
+	}
+	a := algorithmOf(name)
+	if a == "" {
+		return "", invalidRequest("Checksum algorithm provided is unsupported. Please try again with any of the valid types: " +
+			"[CRC32, CRC32C, CRC64NVME, MD5, SHA1, SHA256, SHA512, XXHASH128, XXHASH3, XXHASH64]")
+	}
+	return a, nil
+}
+
 func typeMismatch(kind string, a objects.Algorithm) *fault {
 	return invalidRequest("The " + kind + " checksum type cannot be used with the " + strings.ToLower(string(a)) + " checksum algorithm.")
 }
 
-func (c *call) uploadPart() error {
-	if c.header.Get("X-Amz-Copy-Source") != "" {
-		return notImplemented("x-amz-copy-source")
-	}
+// partNumber reads the number of a part that is to be stored.
+func (c *call) partNumber() (int, error) {
 	text := c.query.Get("partNumber")
 	number, err := strconv.Atoi(text)
 	if err != nil || number < 1 || number > maxParts {
-		return invalidPartNumber(text)
+		return 0, invalidPartNumber(text)
+	}
+	return number, nil
+}
+
+func (c *call) uploadPart() error {
+	number, err := c.partNumber()
+	if err != nil {
+		return err
 	}
 	body, err := c.openUpload()
 	if err != nil {

@@ -3,38 +3,17 @@ package s3api
 import (
 	"net/http"
 
+	"chatelaine/backends"
 	"chatelaine/gateway/objects"
 )
 
-// putObject stores the body. A client that states no checksum gets CRC64NVME, as
-// on S3.
+// putObject stores the body.
 func (c *call) putObject() error {
-	if c.header.Get("X-Amz-Copy-Source") != "" {
-		return notImplemented("x-amz-copy-source")
-	}
-	attributes, err := c.attributes()
-	if err != nil {
-		return err
-	}
-	ifMatch, ifNoneMatch, err := writeConditions(c.header)
-	if err != nil {
-		return err
-	}
 	body, err := c.openUpload()
 	if err != nil {
 		return err
 	}
-	body.hash(objects.CRC64NVME)
-	request := objects.PutRequest{
-		Bucket: c.bucket, Key: c.key, Body: body, Size: body.size, Attributes: attributes,
-		MD5: body.stated.md5, IfMatch: ifMatch, IfNoneMatch: ifNoneMatch,
-	}
-	if value := body.stated.value; value != nil {
-		request.Checksums = []objects.Checksum{{Algorithm: body.stated.algorithm, Value: value}}
-	} else {
-		request.Late, request.LateValue = body.stated.algorithm, body.value
-	}
-	result, err := c.Service.Put(c.ctx, request)
+	result, err := c.store(body)
 	if err != nil {
 		return err
 	}
@@ -43,13 +22,37 @@ func (c *call) putObject() error {
 	return nil
 }
 
+// store stores a body as an object. A client that states no checksum gets
+// CRC64NVME, as on S3.
+func (c *call) store(body *upload) (objects.PutResult, error) {
+	request := objects.PutRequest{Bucket: c.bucket, Key: c.key, Body: body, Size: body.size, MD5: body.stated.md5}
+	var err error
+	if request.Attributes, err = c.attributes(); err != nil {
+		return objects.PutResult{}, err
+	}
+	if request.StoreAttributes, err = c.storeAttributes(); err != nil {
+		return objects.PutResult{}, err
+	}
+	if request.Lock != (backends.Lock{}) && body.stated.algorithm == "" && body.stated.md5 == nil {
+		return objects.PutResult{}, invalidRequest("Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters")
+	}
+	if request.IfMatch, request.IfNoneMatch, err = writeConditions(c.header); err != nil {
+		return objects.PutResult{}, err
+	}
+	body.hash(objects.CRC64NVME)
+	if value := body.stated.value; value != nil {
+		request.Checksums = []objects.Checksum{{Algorithm: body.stated.algorithm, Value: value}}
+	} else {
+		request.Late, request.LateValue = body.stated.algorithm, body.value
+	}
+	return c.Service.Put(c.ctx, request)
+}
+
 // answerPut writes the answer to PutObject and UploadPart.
 func (c *call) answerPut(etag, version, kek string) {
 	h := c.w.Header()
 	h.Set("Etag", quoted(etag))
-	if version != "" {
-		h.Set("X-Amz-Version-Id", version)
-	}
+	setIf(h, "X-Amz-Version-Id", version)
 	setEncryption(h, kek)
 	h.Set("Content-Length", "0")
 	c.w.WriteHeader(http.StatusOK)

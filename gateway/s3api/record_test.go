@@ -60,7 +60,13 @@ func TestEveryOperationStopsWhereAccessIsDenied(t *testing.T) {
 			for _, name := range r.need {
 				query = append(query, name+"=2")
 			}
+			if r.open { // asks once the form has told who it is: see the tests of forms
+				continue
+			}
 			s := sent{method: r.method, path: paths[r.level] + "?" + strings.Join(query, "&")}
+			if r.given != "" {
+				s.header = []string{r.given + ": bucket/k"}
+			}
 			if r.name == "DeleteObjects" {
 				s.body = "<Delete><Object><Key>k</Key></Object></Delete>"
 				s.header = []string{"Content-Md5: " + md5of(s.body)}

@@ -12,99 +12,15 @@ import (
 type route struct {
 	name    string // S3's name of the operation
 	action  string // what access decides on; empty where the handler asks itself
+	version string // in place of action, where the request names a version
 	level   level
 	method  string
 	need    []string
 	may     []string
+	given   string   // a header that the request must carry
 	headers []string // x-amz-* headers beside those that all operations take
+	open    bool     // carries no signature, or one that the handler looks for itself
 	run     func(*call) error
-}
-
-// routes is the allow-list. Of two rows that match, the first counts.
-func routes() []route {
-	list := words("prefix delimiter max-keys encoding-type")
-	read := words("versionId partNumber response-content-type response-content-language response-expires " +
-		"response-cache-control response-content-disposition response-content-encoding")
-	readHeaders := words("x-amz-checksum-mode x-amz-optional-object-attributes")
-	write := words("x-amz-acl x-amz-grant-full-control x-amz-grant-read x-amz-grant-read-acp x-amz-grant-write-acp " +
-		"x-amz-storage-class x-amz-server-side-encryption x-amz-server-side-encryption-aws-kms-key-id " +
-		"x-amz-server-side-encryption-bucket-key-enabled x-amz-sdk-checksum-algorithm")
-	checked := words("x-amz-sdk-checksum-algorithm")
-	return []route{
-		{
-			name: "ListBuckets", action: "s3:ListAllMyBuckets", level: levelService, method: http.MethodGet,
-			may: words("prefix max-buckets continuation-token bucket-region"), run: (*call).listBuckets,
-		},
-		{
-			name: "GetBucketLocation", action: "s3:GetBucketLocation", level: levelBucket, method: http.MethodGet,
-			need: words("location"), run: (*call).getBucketLocation,
-		},
-		{
-			name: "ListMultipartUploads", action: "s3:ListBucketMultipartUploads", level: levelBucket, method: http.MethodGet,
-			need: words("uploads"), may: words("prefix delimiter key-marker upload-id-marker max-uploads encoding-type"),
-			run: (*call).listUploads,
-		},
-		{
-			name: "ListObjectsV2", action: "s3:ListBucket", level: levelBucket, method: http.MethodGet,
-			need: words("list-type"), may: append(words("continuation-token start-after fetch-owner"), list...),
-			headers: words("x-amz-optional-object-attributes"), run: (*call).listObjectsV2,
-		},
-		{
-			name: "ListObjects", action: "s3:ListBucket", level: levelBucket, method: http.MethodGet,
-			may: append(words("marker"), list...), headers: words("x-amz-optional-object-attributes"),
-			run: (*call).listObjects,
-		},
-		{name: "HeadBucket", action: "s3:ListBucket", level: levelBucket, method: http.MethodHead, run: (*call).headBucket},
-		{
-			name: "CreateBucket", action: "s3:CreateBucket", level: levelBucket, method: http.MethodPut,
-			headers: append(words("x-amz-bucket-object-lock-enabled x-amz-object-ownership x-amz-grant-write x-amz-sdk-checksum-algorithm"), write[:5]...),
-			run:     (*call).createBucket,
-		},
-		{name: "DeleteBucket", action: "s3:DeleteBucket", level: levelBucket, method: http.MethodDelete, run: (*call).deleteBucket},
-		{
-			name: "DeleteObjects", level: levelBucket, method: http.MethodPost,
-			need: words("delete"), headers: checked, run: (*call).deleteObjects,
-		},
-
-		{
-			name: "UploadPart", action: "s3:PutObject", level: levelObject, method: http.MethodPut,
-			need: words("partNumber uploadId"), headers: checked, run: (*call).uploadPart,
-		},
-		{
-			name: "PutObject", action: "s3:PutObject", level: levelObject, method: http.MethodPut,
-			headers: write, run: (*call).putObject,
-		},
-		{
-			name: "ListParts", action: "s3:ListMultipartUploadParts", level: levelObject, method: http.MethodGet,
-			need: words("uploadId"), may: words("max-parts part-number-marker encoding-type"), run: (*call).listParts,
-		},
-		{
-			name: "GetObject", action: "s3:GetObject", level: levelObject, method: http.MethodGet,
-			may: read, headers: readHeaders, run: (*call).getObject,
-		},
-		{
-			name: "HeadObject", action: "s3:GetObject", level: levelObject, method: http.MethodHead,
-			may: read, headers: readHeaders, run: (*call).headObject,
-		},
-		{
-			name: "AbortMultipartUpload", action: "s3:AbortMultipartUpload", level: levelObject, method: http.MethodDelete,
-			need: words("uploadId"), run: (*call).abortUpload,
-		},
-		{
-			name: "DeleteObject", action: "s3:DeleteObject", level: levelObject, method: http.MethodDelete,
-			may: words("versionId"), run: (*call).deleteObject,
-		},
-		{
-			name: "CreateMultipartUpload", action: "s3:PutObject", level: levelObject, method: http.MethodPost,
-			need: words("uploads"), headers: append(words("x-amz-checksum-algorithm x-amz-checksum-type"), write...),
-			run: (*call).createUpload,
-		},
-		{
-			name: "CompleteMultipartUpload", action: "s3:PutObject", level: levelObject, method: http.MethodPost,
-			need: words("uploadId"), headers: append(words("x-amz-mp-object-size x-amz-checksum-type"), checked...),
-			run: (*call).completeUpload,
-		},
-	}
 }
 
 func words(s string) []string { return strings.Fields(s) }
@@ -124,6 +40,9 @@ func (c *call) match() (route, error) {
 }
 
 func (c *call) fits(r route) bool {
+	if r.given != "" && c.header.Get(r.given) == "" {
+		return false
+	}
 	for _, name := range r.need {
 		if !c.query.Has(name) {
 			return false
@@ -172,7 +91,7 @@ func (c *call) unmatched() error {
 			return methodNotAllowed(c.r.Method, "SERVICE")
 		}
 	case http.MethodPost:
-		if plain && c.level != levelBucket {
+		if plain {
 			return methodNotAllowed(c.r.Method, "SERVICE")
 		}
 	case http.MethodHead, http.MethodDelete, http.MethodOptions:

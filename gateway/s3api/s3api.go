@@ -20,35 +20,10 @@ import (
 
 	"go.uber.org/zap"
 
-	"chatelaine/backends"
 	"chatelaine/gateway/access"
 	"chatelaine/gateway/keys"
-	"chatelaine/gateway/objects"
 	"chatelaine/gateway/sigv4"
 )
-
-// Service is what the handlers need of objects.Service; its comments hold. It may
-// be called concurrently.
-type Service interface {
-	CreateBucket(ctx context.Context, principal, name string) error
-	DeleteBucket(ctx context.Context, b keys.Bucket) error
-	HeadBucket(ctx context.Context, b keys.Bucket) error
-	Bucket(ctx context.Context, name string) (keys.Bucket, error)
-	Buckets(ctx context.Context, principal string) ([]keys.Bucket, error)
-
-	Put(ctx context.Context, r objects.PutRequest) (objects.PutResult, error)
-	Get(ctx context.Context, r objects.GetRequest) (*objects.Reader, error)
-	Head(ctx context.Context, r objects.GetRequest) (objects.Stat, objects.Span, error)
-	Delete(ctx context.Context, r objects.DeleteRequest) (backends.Deleted, error)
-	List(ctx context.Context, r objects.ListRequest) (*objects.ListResult, error)
-
-	CreateUpload(ctx context.Context, r objects.CreateUploadRequest) (objects.UploadRef, error)
-	PutPart(ctx context.Context, r objects.PutPartRequest) (objects.PartResult, error)
-	Complete(ctx context.Context, r objects.CompleteRequest) (objects.PutResult, error)
-	Abort(ctx context.Context, r objects.UploadRef) error
-	ListParts(ctx context.Context, r objects.PartsRequest) (*objects.PartsResult, error)
-	ListUploads(ctx context.Context, r objects.UploadsRequest) (*backends.UploadsPage, error)
-}
 
 // Keys finds signing keys: keys.Client outside of tests. An unknown access key is
 // keys.ErrAccessKeyNotFound.

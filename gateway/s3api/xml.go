@@ -214,28 +214,20 @@ func (e *checksumElements) field(a objects.Algorithm) *string {
 }
 
 func checksumElementsOf(sum *objects.Checksum) (e checksumElements) {
-	if sum == nil {
-		return e
+	if sum != nil {
+		e.set(*sum)
 	}
-	*e.field(sum.Algorithm) = encodeChecksum(*sum)
-	e.ChecksumType = checksumType(sum.Composite)
 	return e
 }
 
-// number reads a limit or marker from the query. S3 answers with the two texts.
+func (e *checksumElements) set(sum objects.Checksum) {
+	*e.field(sum.Algorithm) = encodeChecksum(sum)
+	e.ChecksumType = checksumType(sum.Composite)
+}
+
+// number reads a limit or marker from the query.
 func (c *call) number(name string, absent int64) (int64, error) {
-	text := c.query.Get(name)
-	if text == "" {
-		return absent, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	switch {
-	case err != nil || n > 1<<31-1:
-		return 0, invalidArgument("Provided "+text+" not an integer or within integer range", name, text)
-	case n < 0:
-		return 0, invalidArgument("Argument "+text+" must be an integer between 0 and 2147483647", name, text)
-	}
-	return n, nil
+	return parseNumber(name, c.query.Get(name), absent)
 }
 
 func lastModified(h http.Header, t time.Time) {

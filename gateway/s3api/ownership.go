@@ -1,0 +1,270 @@
+package s3api
+
+import (
+	"encoding/xml"
+	"errors"
+	"net/http"
+	"slices"
+
+	"chatelaine/gateway/objects"
+)
+
+// What is the same for every bucket of the gateway: its owner owns all objects and
+// nobody else has a right by an ACL or a policy; all is sealed; no feature is on
+// that the gateway does not have. Reads say so, and writes that ask for just that
+// succeed.
+
+type accessPolicy struct {
+	XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ AccessControlPolicy"`
+	Owner   *owner
+	Grants  []grant `xml:"AccessControlList>Grant"`
+}
+
+type grant struct {
+	Grantee    grantee
+	Permission string
+}
+
+type grantee struct {
+	XSI         string `xml:"xmlns:xsi,attr"`
+	Type        string `xml:"xsi:type,attr"`
+	ID          string
+	DisplayName string
+}
+
+// getACL answers for a bucket, or for an object that must be there.
+func (c *call) getACL() error {
+	if err := c.needObject(); err != nil {
+		return err
+	}
+	o := c.bucketOwner()
+	return c.writeXML(http.StatusOK, accessPolicy{Owner: o, Grants: []grant{{
+		Grantee:    grantee{"http://www.w3.org/2001/XMLSchema-instance", "CanonicalUser", o.ID, o.DisplayName},
+		Permission: "FULL_CONTROL",
+	}}})
+}
+
+func (c *call) needObject() error {
+	if c.level != levelObject {
+		return nil
+	}
+	stat, _, err := c.Service.Head(c.ctx, objects.GetRequest{Bucket: c.bucket, Key: c.key, Version: c.query.Get("versionId")})
+	if err == nil {
+		setIf(c.w.Header(), "X-Amz-Version-Id", stat.Version)
+	}
+	return err
+}
+
+// putACL: the canned ACL was judged with the other headers. In a document only full
+// control of the owner changes nothing.
+func (c *call) putACL() error {
+	text, err := c.readBody()
+	if err != nil {
+		return err
+	}
+	if c.header.Get("X-Amz-Acl") != "" && len(text) > 0 {
+		return bad("UnexpectedContent", "This request does not support content")
+	}
+	if c.header.Get("X-Amz-Acl") == "" {
+		if err := c.checkPolicy(text); err != nil {
+			return err
+		}
+	}
+	return c.done(c.needObject())
+}
+
+func (c *call) checkPolicy(text []byte) error {
+	if len(text) == 0 {
+		return bad("MissingSecurityHeader", "Your request was missing a required header")
+	}
+	var document struct {
+		Owner  *struct{ ID string }
+		Grants []struct {
+			Grantee    struct{ ID string }
+			Permission string
+		} `xml:"AccessControlList>Grant"`
+	}
+	if decodeXML(text, "AccessControlPolicy", &document) != nil || document.Owner == nil || document.Owner.ID == "" {
+		return bad("MalformedACLError", "The XML you provided was not well-formed or did not validate against our published schema")
+	}
+	for _, g := range document.Grants {
+		if document.Owner.ID != c.bucket.Owner || g.Grantee.ID != c.bucket.Owner || g.Permission != "FULL_CONTROL" {
+			return aclNotSupported()
+		}
+	}
+	if len(document.Grants) == 0 {
+		return aclNotSupported()
+	}
+	return nil
+}
+
+// deleted answers the removal of what is as if it had been removed.
+func (c *call) deleted() error { return c.gone(nil) }
+
+type ownershipDocument struct {
+	XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ OwnershipControls"`
+	Rules   []string `xml:"Rule>ObjectOwnership"`
+}
+
+const ownerEnforced = "BucketOwnerEnforced"
+
+func (c *call) getOwnership() error {
+	return c.writeXML(http.StatusOK, ownershipDocument{Rules: []string{ownerEnforced}})
+}
+
+func (c *call) putOwnership() error {
+	var document struct {
+		Rules []struct{ ObjectOwnership string } `xml:"Rule"`
+	}
+	if err := c.readConfig("OwnershipControls", &document); err != nil {
+		return err
+	}
+	if len(document.Rules) != 1 {
+		return malformedXML()
+	}
+	switch document.Rules[0].ObjectOwnership {
+	case ownerEnforced:
+		return c.done(nil)
+	case "BucketOwnerPreferred", "ObjectWriter":
+		return notImplemented("").with(field{"Element", "ObjectOwnership"})
+	}
+	return malformedXML()
+}
+
+type publicAccessDocument struct {
+	XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ PublicAccessBlockConfiguration"`
+	publicAccess
+}
+
+type publicAccess struct {
+	BlockPublicAcls, IgnorePublicAcls, BlockPublicPolicy, RestrictPublicBuckets bool
+}
+
+func (c *call) getPublicAccess() error {
+	return c.writeXML(http.StatusOK, publicAccessDocument{publicAccess: publicAccess{true, true, true, true}})
+}
+
+// putPublicAccess: nothing can be made public.
+func (c *call) putPublicAccess() error {
+	var document publicAccess
+	if err := c.readConfig("PublicAccessBlockConfiguration", &document); err != nil {
+		return err
+	}
+	if document != (publicAccess{true, true, true, true}) {
+		return notImplemented("").with(field{"Element", "PublicAccessBlockConfiguration"})
+	}
+	return c.done(nil)
+}
+
+func (c *call) getPolicyStatus() error {
+	return c.writeXML(http.StatusOK, struct {
+		XMLName  xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ PolicyStatus"`
+		IsPublic bool
+	}{})
+}
+
+func (c *call) getPolicy() error {
+	return refused(http.StatusNotFound, "NoSuchBucketPolicy", "The bucket policy does not exist", field{"BucketName", c.bucketName})
+}
+
+type encryptionDocument struct {
+	XMLName   xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ServerSideEncryptionConfiguration"`
+	Algorithm string   `xml:"Rule>ApplyServerSideEncryptionByDefault>SSEAlgorithm"`
+	Key       string   `xml:"Rule>ApplyServerSideEncryptionByDefault>KMSMasterKeyID"`
+	BucketKey bool     `xml:"Rule>BucketKeyEnabled"`
+}
+
+func (c *call) getEncryption() error {
+	return c.writeXML(http.StatusOK, encryptionDocument{Algorithm: "aws:kms", Key: c.bucket.KEK, BucketKey: true})
+}
+
+// putEncryption takes both kinds that S3 has, and no key but the bucket's.
+func (c *call) putEncryption() error {
+	var document struct {
+		Rules []struct {
+			Default *struct{ SSEAlgorithm, KMSMasterKeyID string } `xml:"ApplyServerSideEncryptionByDefault"`
+		} `xml:"Rule"`
+	}
+	if err := c.readConfig("ServerSideEncryptionConfiguration", &document); err != nil {
+		return err
+	}
+	if len(document.Rules) != 1 {
+		return malformedXML()
+	}
+	if d := document.Rules[0].Default; d != nil {
+		if !slices.Contains([]string{"AES256", "aws:kms", "aws:kms:dsse"}, d.SSEAlgorithm) {
+			return malformedXML()
+		}
+		if d.SSEAlgorithm == "aws:kms:dsse" || d.KMSMasterKeyID != "" && d.KMSMasterKeyID != c.bucket.KEK {
+			return notImplemented("").with(field{"Element", "ApplyServerSideEncryptionByDefault"})
+		}
+	}
+	return c.done(nil)
+}
+
+// unset is a document of a configuration that nobody has made.
+func (c *call) unset(root string) error {
+	return c.writeXML(http.StatusOK, struct{ XMLName xml.Name }{xml.Name{Space: namespace, Local: root}})
+}
+
+func (c *call) getAcceleration() error { return c.unset("AccelerateConfiguration") }
+func (c *call) getLogging() error      { return c.unset("BucketLoggingStatus") }
+func (c *call) getNotification() error { return c.unset("NotificationConfiguration") }
+
+// putLogging takes the document that turns logging off.
+func (c *call) putLogging() error {
+	var document struct {
+		LoggingEnabled *anyElement
+	}
+	if err := c.readConfig("BucketLoggingStatus", &document); err != nil {
+		return err
+	}
+	if document.LoggingEnabled != nil {
+		return notImplemented("").with(field{"Element", "LoggingEnabled"})
+	}
+	return c.done(nil)
+}
+
+func (c *call) getPayment() error {
+	return c.writeXML(http.StatusOK, struct {
+		XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ RequestPaymentConfiguration"`
+		Payer   string
+	}{Payer: "BucketOwner"})
+}
+
+func (c *call) putPayment() error {
+	var document struct{ Payer string }
+	if err := c.readConfig("RequestPaymentConfiguration", &document); err != nil {
+		return err
+	}
+	switch document.Payer {
+	case "BucketOwner":
+		return c.done(nil)
+	case "Requester":
+		return notImplemented("").with(field{"Element", "Payer"})
+	}
+	return malformedXML()
+}
+
+// getLifecycle: nothing carries out rules, so none are taken.
+func (c *call) getLifecycle() error {
+	return refused(http.StatusNotFound, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist", field{"BucketName", c.bucketName})
+}
+
+// writeStored answers with a document that the gateway made and kept.
+func (c *call) writeStored(text []byte) error {
+	h := c.w.Header()
+	h.Set("Content-Type", "application/xml")
+	c.w.WriteHeader(http.StatusOK)
+	_, _ = c.w.Write(text)
+	return nil
+}
+
+// configured reads what the gateway keeps of a bucket; nil where there is nothing.
+func (c *call) configured(name string) ([]byte, error) {
+	text, err := c.Service.BucketConfig(c.ctx, c.bucket, name)
+	if errors.Is(err, objects.ErrNoConfig) {
+		return nil, nil
+	}
+	return text, err
+}
