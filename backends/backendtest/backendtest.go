@@ -43,6 +43,20 @@ type Options struct {
 	LooseAfter bool
 	// LocksAtCreation: only CreateLockedBucket makes a bucket with a lock (MinIO).
 	LocksAtCreation bool
+	// MarksObjectsOnly: a Delete of a key whose newest version is a delete marker, or
+	// that has none, makes no marker (MinIO).
+	MarksObjectsOnly bool
+	// NamelessNull: Get and Head of what is newest say no version where it is the null
+	// version, and Delete does not say that it made a marker that is (MinIO).
+	NamelessNull bool
+	// NamelessTags: Tags says the version only where it was asked for (MinIO).
+	NamelessTags bool
+	// PlainTags: tags are of letters, digits, spaces and + - = . _ : / @ alone (S3), and
+	// of ASCII (MinIO).
+	PlainTags bool
+	// MarkersInPrefixes: a common prefix is listed where it has delete markers alone
+	// (MinIO).
+	MarkersInPrefixes bool
 }
 
 // Run tests the store that open returns against the whole contract. Open is called

@@ -289,6 +289,7 @@ func lockMissing(f *fixture) {
 	f.locked()
 	id := f.putVersion("key", nil)
 	f.ok(f.deleteLocked("key", id, false))
+	f.putVersion("key", nil)
 	m := f.mark("key")
 	for id, want := range map[backends.ObjectID]error{
 		f.id("missing"): backends.ErrNotFound, f.version("key", id): backends.ErrVersionNotFound, f.version("key", m): backends.ErrDeleteMarker,

@@ -58,7 +58,10 @@ func (f *fixture) setTags(key, version string, tags backends.Tags) {
 func tagsPut(f *fixture) {
 	f.put("none", nil)
 	f.tagged("none", "", nil)
-	want := backends.Tags{"name": "value", "empty": "", "a b+c=d/e:f@g": "ü & = ?%20", "größe": strings.Repeat("ü", 256)}
+	want := backends.Tags{"name": "value", "empty": "", "a b+c=d/e:f@g": "h i", "long": strings.Repeat("x", 256)}
+	if !f.opts.PlainTags {
+		want["a b+c=d/e:f@g"], want["größe"] = "ü & = ?%20", strings.Repeat("ü", 256)
+	}
 	f.putTagged("key", want)
 	f.tagged("key", "", want)
 }
@@ -144,7 +147,7 @@ func tagsOfVersions(f *fixture) {
 			f.Errorf("setting tags of version %q changed %q", version, got)
 		}
 	}
-	if _, got, err := f.tagger.Tags(f.Context(), f.id("key")); got != b || err != nil {
+	if _, got, err := f.tagger.Tags(f.Context(), f.id("key")); got != b && !(got == "" && f.opts.NamelessTags) || err != nil {
 		f.Errorf("the tags are said to be those of %q, %v; want %q", got, err, b)
 	}
 	f.tagged("key", a, backends.Tags{"set": a})

@@ -1,6 +1,7 @@
 package s3store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,24 @@ func (s *Store) HeadBucket(ctx context.Context, bucket string) error {
 	}
 	_, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &bucket})
 	return wrap(ctx, doing, backends.ErrBucketNotFound, err)
+}
+
+// mustExist is for calls that servers other than AWS do not refuse for a bucket that
+// is not there.
+func (s *Store) mustExist(ctx context.Context, bucket string) error {
+	if s.cfg.isAWS() {
+		return nil
+	}
+	return s.HeadBucket(ctx, bucket)
+}
+
+// noBucket is err, or what HeadBucket says if the bucket is not there: MinIO then says
+// that it has no lock.
+func (s *Store) noBucket(ctx context.Context, bucket string, err error) error {
+	if errors.Is(err, backends.ErrNoLock) {
+		return cmp.Or(s.HeadBucket(ctx, bucket), err)
+	}
+	return err
 }
 
 // DeleteBucket implements backends.Store. Servers do not agree on what becomes of

@@ -76,7 +76,7 @@ type Config struct {
 	LeadingSlash bool
 	// Stall is how long the store may make no progress at all, within a body or
 	// before an answer; then a call fails with ErrUnavailable. 0 means a minute. An
-	// answer to Complete may take ten times as long.
+	// answer to Complete or to a copy may take ten times as long.
 	Stall time.Duration
 	// Logger gets what the SDK has to say. nil means nobody.
 	Logger *zap.Logger

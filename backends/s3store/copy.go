@@ -21,7 +21,7 @@ func (s *Store) Copy(ctx context.Context, src, dst backends.ObjectID, opts *back
 	if opts == nil {
 		opts = &backends.CopyOptions{}
 	}
-	in, err := s.copyInput(src, dst, opts)
+	in, err := s.copyInput(ctx, src, dst, opts)
 	if err != nil {
 		return backends.Written{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
@@ -43,13 +43,17 @@ func (s *Store) Copy(ctx context.Context, src, dst backends.ObjectID, opts *back
 	}, nil
 }
 
-func (s *Store) copyInput(src, dst backends.ObjectID, opts *backends.CopyOptions) (*s3.CopyObjectInput, error) {
+func (s *Store) copyInput(ctx context.Context, src, dst backends.ObjectID, opts *backends.CopyOptions) (*s3.CopyObjectInput, error) {
 	match, noneMatch, err := writeConditions(opts.Conditions)
 	if !opts.Conditions.IsZero() && !s.cfg.ConditionalCopy {
 		err = backends.ErrUnsupported
 	}
 	attrs := opts.Attributes
-	if err := firstError(s.checkName(src.Bucket, src.Key), s.checkName(dst.Bucket, dst.Key), err, attrs.Check()); err != nil {
+	err = firstError(s.checkName(src.Bucket, src.Key), s.checkName(dst.Bucket, dst.Key), err, attrs.Check())
+	if err == nil {
+		attrs.Lock, err = s.withDefault(ctx, dst.Bucket, attrs.Lock)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &s3.CopyObjectInput{

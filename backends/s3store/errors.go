@@ -140,8 +140,6 @@ func ofMessage(code, message string) error {
 		return &backends.MarkerError{Asked: true}
 	case code == "InvalidRequest" && (says("missing object lock configuration") || says("missing objectlockconfiguration")):
 		return backends.ErrNoLock
-	case code == "InvalidBucketState" && says("cannot be enabled on existing buckets"): // MinIO never does
-		return backends.ErrUnsupported
 	}
 	return nil
 }

@@ -209,10 +209,13 @@ func TestErrorsThatShareACodeAreToldApartByTheirMessage(t *testing.T) {
 		{"CopyPart", 400, "InvalidArgument", "The x-amz-copy-source-range value must be of the form bytes=first-last", backends.ErrRange},
 		{"SetVersioning", 409, "InvalidBucketState", "An Object Lock configuration is present on this bucket", backends.ErrBucketState},
 		{"SetLockConfig", 409, "InvalidBucketState", "Versioning must be 'Enabled' on the bucket", backends.ErrBucketState},
-		{"SetLockConfig", 409, "InvalidBucketState", "Object Lock configuration cannot be enabled on existing buckets", backends.ErrUnsupported},
+		{"SetLockConfig", 409, "InvalidBucketState", "Object Lock configuration cannot be enabled on existing buckets", backends.ErrBucketState},
 	} {
 		t.Run(tt.call+" "+tt.message, func(t *testing.T) {
-			s := scripted(t, func(w http.ResponseWriter, _ *http.Request) {
+			s := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodHead { // of the bucket: it is there
+					return
+				}
 				w.WriteHeader(tt.status)
 				fmt.Fprintf(w, "<Error><Code>%s</Code><Message>%s</Message></Error>", tt.code, tt.message)
 			})

@@ -44,12 +44,15 @@ func lockConfig(in *types.ObjectLockConfiguration) backends.LockConfig {
 }
 
 // SetLockConfig implements backends.Locker. MinIO never enables the lock of a bucket
-// that is there: ErrUnsupported.
+// that is there: ErrBucketState.
 func (s *Store) SetLockConfig(ctx context.Context, bucket string, c backends.LockConfig) error {
 	doing := fmt.Sprintf("setting the lock of bucket %q", bucket)
 	err := firstError(backends.CheckBucket(bucket), c.Check())
 	if err == nil && !c.Enabled {
 		err = fmt.Errorf("%w: a lock is never lost", backends.ErrBucketState)
+	}
+	if err == nil {
+		err = s.mustExist(ctx, bucket)
 	}
 	if err != nil {
 		return fmt.Errorf("s3store: %s: %w", doing, err)
@@ -80,7 +83,7 @@ func (s *Store) Lock(ctx context.Context, id backends.ObjectID) (backends.Lock, 
 		lock.Mode = backends.LockMode(retention.Retention.Mode)
 		lock.Until = deref(retention.Retention.RetainUntilDate)
 	case !hasCode(err, noLock):
-		return backends.Lock{}, wrapVersion(ctx, doing, id, orMalformed(err))
+		return backends.Lock{}, s.noBucket(ctx, id.Bucket, wrapVersion(ctx, doing, id, orMalformed(err)))
 	}
 	hold, err := s.client.GetObjectLegalHold(ctx, &s3.GetObjectLegalHoldInput{Bucket: &id.Bucket, Key: &id.Key, VersionId: optional(id.Version)})
 	switch {
@@ -124,6 +127,20 @@ func (s *Store) SetHold(ctx context.Context, id backends.ObjectID, hold bool) er
 		LegalHold: &types.ObjectLockLegalHold{Status: status},
 	})
 	return wrapVersion(ctx, doing, id, err)
+}
+
+// withDefault adds the bucket's default retention to a hold that comes without one.
+// S3 does so itself; MinIO would store an object that can be deleted once the hold is
+// lifted.
+func (s *Store) withDefault(ctx context.Context, bucket string, l backends.Lock) (backends.Lock, error) {
+	if !l.Hold || l.Mode != "" || s.cfg.isAWS() {
+		return l, nil
+	}
+	c, err := s.LockConfig(ctx, bucket)
+	if err != nil {
+		return l, err
+	}
+	return c.Apply(l, time.Now())
 }
 
 // holdHeader is the header of a hold that comes with an object.

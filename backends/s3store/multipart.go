@@ -20,7 +20,11 @@ import (
 // verifies the parts' checksums without having been told.
 func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs backends.Attributes) (backends.UploadID, error) {
 	doing := fmt.Sprintf("creating an upload to %q", key)
-	if err := firstError(s.checkName(bucket, key), attrs.Check()); err != nil {
+	err := firstError(s.checkName(bucket, key), attrs.Check())
+	if err == nil {
+		attrs.Lock, err = s.withDefault(ctx, bucket, attrs.Lock)
+	}
+	if err != nil {
 		return backends.UploadID{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	in := &s3.CreateMultipartUploadInput{

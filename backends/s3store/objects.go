@@ -1,6 +1,7 @@
 package s3store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,11 +23,16 @@ func (s *Store) Put(ctx context.Context, id backends.ObjectID, body backends.Bod
 	if opts == nil {
 		opts = &backends.PutOptions{}
 	}
+	attrs := opts.Attributes
 	match, noneMatch, err := writeConditions(opts.Conditions)
-	if err := firstError(s.checkName(id.Bucket, id.Key), err, opts.Attributes.Check(), checkSize(body.Size)); err != nil {
+	err = firstError(s.checkName(id.Bucket, id.Key), err, attrs.Check(), checkSize(body.Size))
+	if err == nil {
+		attrs.Lock, err = s.withDefault(ctx, id.Bucket, attrs.Lock)
+	}
+	if err != nil {
 		return backends.Written{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
-	in := putInput(id, opts.Attributes)
+	in := putInput(id, attrs)
 	in.IfMatch, in.IfNoneMatch = match, noneMatch
 	var out *s3.PutObjectOutput
 	err = s.send(ctx, doing, backends.ErrBucketNotFound, body, func(o ...func(*s3.Options)) (err error) {
@@ -97,7 +103,7 @@ func (s *Store) Get(ctx context.Context, id backends.ObjectID, opts *backends.Ge
 	if err != nil {
 		return nil, wrap(ctx, doing, missing(id), err)
 	}
-	obj, err := object(ctx, id.Key, out)
+	obj, err := object(ctx, id, out)
 	if err == nil {
 		err = local.CheckRead(obj.ETag, obj.Modified)
 	}
@@ -108,15 +114,16 @@ func (s *Store) Get(ctx context.Context, id backends.ObjectID, opts *backends.Ge
 	return obj, nil
 }
 
-func object(ctx context.Context, key string, out *s3.GetObjectOutput) (*backends.Object, error) {
+// object is an answer to Get. MinIO does not repeat the version null.
+func object(ctx context.Context, id backends.ObjectID, out *s3.GetObjectOutput) (*backends.Object, error) {
 	rng, size, err := extent(deref(out.ContentRange), out.ContentLength)
 	if err != nil {
 		return nil, err
 	}
 	return &backends.Object{
 		Info: backends.Info{
-			Key:      key,
-			Version:  deref(out.VersionId),
+			Key:      id.Key,
+			Version:  cmp.Or(deref(out.VersionId), id.Version),
 			Size:     size,
 			ETag:     unquote(deref(out.ETag)),
 			Modified: deref(out.LastModified),
@@ -182,7 +189,7 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 	}
 	info := backends.Info{
 		Key:      id.Key,
-		Version:  deref(out.VersionId),
+		Version:  cmp.Or(deref(out.VersionId), id.Version),
 		Size:     *out.ContentLength,
 		ETag:     unquote(deref(out.ETag)),
 		Modified: deref(out.LastModified),

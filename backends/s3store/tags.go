@@ -1,6 +1,7 @@
 package s3store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -12,7 +13,7 @@ import (
 	"chatelaine/backends"
 )
 
-// Tags implements backends.Tagger.
+// Tags implements backends.Tagger. MinIO says the version only where it was asked for.
 func (s *Store) Tags(ctx context.Context, id backends.ObjectID) (backends.Tags, string, error) {
 	doing := fmt.Sprintf("reading the tags of %q", id.Key)
 	if err := s.checkName(id.Bucket, id.Key); err != nil {
@@ -32,7 +33,7 @@ func (s *Store) Tags(ctx context.Context, id backends.ObjectID) (backends.Tags, 
 		}
 		tags[deref(t.Key)] = deref(t.Value)
 	}
-	return tags, deref(out.VersionId), nil
+	return tags, cmp.Or(deref(out.VersionId), id.Version), nil
 }
 
 // SetTags implements backends.Tagger.
@@ -42,7 +43,7 @@ func (s *Store) SetTags(ctx context.Context, id backends.ObjectID, tags backends
 		return "", fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	version, err := s.setTags(ctx, id, tags)
-	return deref(version), wrapVersion(ctx, doing, id, err)
+	return cmp.Or(deref(version), id.Version), wrapVersion(ctx, doing, id, err)
 }
 
 func (s *Store) setTags(ctx context.Context, id backends.ObjectID, tags backends.Tags) (*string, error) {

@@ -21,8 +21,8 @@ const (
 	// answerLimit bounds answers that are read whole. A page of 1000 keys of 1024
 	// bytes, each written as %XX, is 3 MiB.
 	answerLimit = 16 << 20
-	// completeFactor times Stall is how long the answer to a Complete may take: the
-	// store puts gigabytes together before it.
+	// completeFactor times Stall is how long the answer to a Complete or a copy may
+	// take: the store moves gigabytes before it.
 	completeFactor = 10
 
 	idlePerHost = 256

@@ -30,19 +30,27 @@ func (s *Store) Versioning(ctx context.Context, bucket string) (backends.Version
 	if err != nil {
 		return "", wrap(ctx, doing, backends.ErrBucketNotFound, err)
 	}
+	if out.Status == "" {
+		return backends.VersioningOff, s.HeadBucket(ctx, bucket) // MinIO says so of one that is not there
+	}
 	return backends.Versioning(out.Status), nil
 }
 
-// SetVersioning implements backends.Versioner.
+// SetVersioning implements backends.Versioner. MinIO takes it of a bucket that is not
+// there.
 func (s *Store) SetVersioning(ctx context.Context, bucket string, v backends.Versioning) error {
 	doing := fmt.Sprintf("setting the versioning of bucket %q", bucket)
 	if err := backends.CheckBucket(bucket); err != nil {
 		return fmt.Errorf("s3store: %s: %w", doing, err)
 	}
-	if v == backends.VersioningOff {
-		return fmt.Errorf("s3store: %s: %w: it cannot become %q", doing, backends.ErrBucketState, v)
+	err := backends.LockConfig{}.CheckVersioning(v)
+	if err == nil {
+		err = s.mustExist(ctx, bucket)
 	}
-	_, err := s.client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
+	if err != nil {
+		return fmt.Errorf("s3store: %s: %w", doing, err)
+	}
+	_, err = s.client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
 		Bucket:                  &bucket,
 		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatus(v)},
 	})
