@@ -52,7 +52,7 @@ func (e *exactReader) read(p []byte) (int, error) {
 	}
 	n, err := e.r.Read(p[:min(int64(len(p)), e.left)])
 	e.left -= int64(n)
-	if err == io.EOF && e.left > 0 { //nolint:errorlint // as above
+	if err == io.EOF && e.left > 0 {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err

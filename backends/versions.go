@@ -28,7 +28,7 @@ func NewStamp(after Stamp) Stamp {
 		}
 	}
 	b := make([]byte, digits/2)
-	rand.Read(b) //nolint:errcheck // crypto/rand.Read never fails
+	rand.Read(b)
 	return Stamp(fmt.Sprintf("%016x%s", at, hex.EncodeToString(b)))
 }
 

@@ -195,7 +195,7 @@ const (
 // randomText draws n characters of an alphabet, each as likely as any other.
 func randomText(n int, alphabet string) string {
 	out := make([]byte, 0, n)
-	limit := byte(256 - 256%len(alphabet)) //nolint:gosec // alphabets are short: at most 128 characters
+	limit := byte(256 - 256%len(alphabet))
 	for len(out) < n {
 		var draw [64]byte
 		_, _ = rand.Read(draw[:]) // never fails

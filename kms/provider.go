@@ -82,7 +82,7 @@ type Binding struct {
 func (b Binding) Bytes(ref KeyRef) []byte {
 	out := append([]byte("cho1/wrap"), 0)
 	for _, field := range []string{b.Purpose, ref.Name, fmt.Sprint(ref.Version), b.Space, b.ID} {
-		out = binary.BigEndian.AppendUint32(out, uint32(len(field))) //nolint:gosec // fields are short names
+		out = binary.BigEndian.AppendUint32(out, uint32(len(field)))
 		out = append(out, field...)
 	}
 	return out

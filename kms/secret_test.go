@@ -14,8 +14,15 @@ func TestSecretDoesNotPrint(t *testing.T) {
 	type exported struct{ S Secret }
 	type hidden struct{ s Secret }
 	values := []any{
-		secret, &secret, exported{secret}, hidden{secret}, &hidden{secret}, []hidden{{secret}}, map[string]hidden{"x": {secret}},
-		OpenKey{Key: secret}, SigningKey{Key: secret}, NewAccessKey{Secret: secret},
+		secret, &secret,
+		exported{secret},
+		hidden{secret},
+		&hidden{secret},
+		[]hidden{{secret}},
+		map[string]hidden{"x": {secret}},
+		OpenKey{Key: secret},
+		SigningKey{Key: secret},
+		NewAccessKey{Secret: secret},
 	}
 	for _, value := range values {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%p", "%t", "%c"} {

@@ -25,7 +25,7 @@ func NewLog(w io.Writer) *Log { return &Log{w: w, now: time.Now} }
 // OpenLog records to the end of a file, which it makes with mode 0600 where there
 // is none. The caller closes the file once no decision will come any more.
 func OpenLog(path string) (*Log, io.Closer, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("access: opening the decision log: %w", err)
 	}

@@ -98,7 +98,7 @@ type process struct {
 func (p *process) start(t testing.TB) {
 	t.Helper()
 	p.stderr = &lockedBuffer{}
-	p.child = exec.Command(os.Args[0]) //nolint:gosec // this very test
+	p.child = exec.Command(os.Args[0])
 	p.child.Env = append(os.Environ(), kmsDir+"="+p.dir, kmsModule+"="+p.module)
 	p.child.Stderr = p.stderr
 	if err := p.child.Start(); err != nil {

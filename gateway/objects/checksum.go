@@ -102,7 +102,7 @@ func (a Algorithm) Combines() bool {
 // the first times x^(8n), plus the second, in GF(2)[x] modulo the polynomial.
 func (a Algorithm) combine(first, second []byte, n int64) []byte {
 	poly, width := a.polynomial()
-	c := multiply(power(8*uint64(n), poly, width), fromBytes(first), poly, width) ^ fromBytes(second) //nolint:gosec // n >= 0
+	c := multiply(power(8*uint64(n), poly, width), fromBytes(first), poly, width) ^ fromBytes(second)
 	return toBytes(c, len(first))
 }
 

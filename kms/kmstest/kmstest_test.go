@@ -6,6 +6,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,7 +91,7 @@ func (d *defective) Wrap(ctx context.Context, ref kms.KeyRef, b kms.Binding, sec
 		}
 	case "shows the secret":
 		if len(secret) == 0 {
-			return nil, errors.New("no size for planted-secret-of-32-bytes-here!")
+			return nil, fmt.Errorf("no size for %s", "planted-secret-of-32-bytes-here!")
 		}
 	case "does not encrypt":
 		_, err := d.Provider.Wrap(ctx, ref, b, secret)

@@ -88,7 +88,7 @@ func (a *adminAPI) Status(ctx context.Context, _ *kmsv1.StatusRequest) (*kmsv1.S
 	s := a.manager.Status(ctx)
 	out := &kmsv1.StatusResponse{
 		Parts: []*kmsv1.Part{part("registry", s.Registry)}, Keks: kekMessages(s.KEKs), DefaultKek: s.DefaultKEK,
-		RevocationEpoch: s.Revocations, Leases: uint32(a.leases.count()), Version: a.version, //nolint:gosec // bounded by MaxLeases
+		RevocationEpoch: s.Revocations, Leases: uint32(a.leases.count()), Version: a.version,
 	}
 	for _, p := range s.Providers {
 		out.Parts = append(out.Parts, part("provider/"+p.Name, p.Err))

@@ -34,8 +34,10 @@ func (i *intercept) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 func (i *intercept) ended(ctx context.Context, spec connect.Spec, err error, took time.Duration) {
 	op := opOf(spec.Procedure)
 	i.metrics.rpc(op, err, took)
-	fields := []zap.Field{zap.String("op", op), zap.String("code", word(err)),
-		zap.Duration("duration", took), zap.String("peer", peerOf(ctx).name)}
+	fields := []zap.Field{
+		zap.String("op", op), zap.String("code", word(err)),
+		zap.Duration("duration", took), zap.String("peer", peerOf(ctx).name),
+	}
 	switch word(err) {
 	case "ok":
 		i.log.Debug("call", fields...)

@@ -202,6 +202,6 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, logger *zap.Logg
 	if err := server.Shutdown(waiting); err != nil {
 		_ = server.Close() // calls still run: they are cut
 	}
-	<-ended
+	_ = <-ended // http.ErrServerClosed, as asked for
 	return nil
 }
