@@ -202,6 +202,8 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, logger *zap.Logg
 	if err := server.Shutdown(waiting); err != nil {
 		_ = server.Close() // calls still run: they are cut
 	}
-	_ = <-ended // http.ErrServerClosed, as asked for
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("service: serving: %w", err)
+	}
 	return nil
 }
