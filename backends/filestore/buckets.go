@@ -15,17 +15,21 @@ func (s *Store) objects(name string) string { return s.path("buckets", name, "ob
 
 // CreateBucket makes the folders of a bucket aside and renames them into place.
 func (s *Store) CreateBucket(ctx context.Context, name string) error {
+	return s.create(ctx, name, settings{})
+}
+
+func (s *Store) create(ctx context.Context, name string, c settings) error {
 	err := ctx.Err()
 	if err == nil {
 		err = backends.CheckBucket(name)
 	}
 	if err == nil {
-		err = s.createBucket(name)
+		err = s.createBucket(name, c)
 	}
 	return wrap(err, "creating bucket", name, "")
 }
 
-func (s *Store) createBucket(name string) error {
+func (s *Store) createBucket(name string, c settings) error {
 	temp := s.path("tmp", newFolder+randomName())
 	defer os.RemoveAll(temp) //nolint:errcheck // the sweeper comes again
 	for _, dir := range []string{"", "/objects", "/uploads", "/parts"} {
@@ -35,6 +39,11 @@ func (s *Store) createBucket(name string) error {
 	}
 	if err := os.WriteFile(temp+"/created", nil, 0o600); err != nil {
 		return err
+	}
+	if c != (settings{}) {
+		if err := s.writeSettings(temp, c); err != nil {
+			return err
+		}
 	}
 	if err := s.syncFolder(temp); err != nil {
 		return err
@@ -49,7 +58,7 @@ func (s *Store) createBucket(name string) error {
 	return s.syncFolder(s.path("buckets"))
 }
 
-// DeleteBucket looks for an object and renames the bucket away under all locks at
+// DeleteBucket looks for an object or a version and renames the bucket away under all locks at
 // once, so that nothing is put in between.
 func (s *Store) DeleteBucket(ctx context.Context, name string) error {
 	temp := s.path("tmp", oldFolder+randomName())
@@ -64,7 +73,10 @@ func (s *Store) DeleteBucket(ctx context.Context, name string) error {
 }
 
 func (s *Store) retireBucket(name, temp string) error {
-	_, found, err := anyKey(s.objects(name), "")
+	_, found, err := anyKey(s.objects(name), "", nil)
+	if err == nil && !found {
+		_, found, err = anyKey(s.versions(name), "", holdsNames)
+	}
 	if err != nil {
 		return err
 	}

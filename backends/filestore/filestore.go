@@ -8,6 +8,9 @@
 //	locks/00 … ff                  flocked around every change, by hash of bucket and key
 //	tmp/                           files and folders on their way in or out
 //	buckets/B/objects/…            an object a file: header, then its bytes or its table of parts
+//	buckets/B/versions/…/VERSION   versions that are not the newest, and delete markers
+//	buckets/B/notes/…/VERSION      tags and locks that were changed after the write
+//	buckets/B/settings             versioning and Object Lock, where they are not off
 //	buckets/B/uploads/ID           an unfinished upload: key and attributes
 //	buckets/B/parts/ID/NNNNN       the parts of an upload, and later of the object made from it
 package filestore
@@ -34,6 +37,10 @@ import (
 var (
 	_ backends.Store       = (*Store)(nil)
 	_ backends.Multiparter = (*Store)(nil)
+	_ backends.Copier      = (*Store)(nil)
+	_ backends.Versioner   = (*Store)(nil)
+	_ backends.Tagger      = (*Store)(nil)
+	_ backends.Locker      = (*Store)(nil)
 )
 
 // Config is what New needs.
@@ -52,9 +59,9 @@ const (
 	pieceLen   = wholeWrite + 64<<10 // bytes of a buffer
 )
 
-// Store is a backends.Store and a backends.Multiparter. ETags are 32 random hex
-// digits, new at every write, with "-" and the number of parts behind them where
-// there are parts. There are no versions.
+// Store is a backends.Store with every capability. ETags are 32 random hex digits,
+// new at every write, with "-" and the number of parts behind them where there are
+// parts.
 type Store struct {
 	root    string
 	log     *zap.Logger

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -37,10 +38,42 @@ type header struct {
 	Upload      string            `json:"upload,omitempty"`
 	Parts       int               `json:"parts,omitempty"`
 	TableCRC    uint32            `json:"table_crc,omitempty"`
+
+	Stamp  backends.Stamp `json:"stamp,omitempty"` // none where the bucket had no versions
+	Null   bool           `json:"null,omitempty"`  // written while versions were suspended
+	Marker bool           `json:"marker,omitempty"`
+	Tags   backends.Tags  `json:"tags,omitempty"`
+	Lock   backends.Lock  `json:"lock,omitzero"`
+
+	pad int // spaces behind the JSON
+}
+
+// version is what the version is called.
+func (h header) version() string {
+	if h.Stamp == "" || h.Null {
+		return backends.NullVersion
+	}
+	return string(h.Stamp)
+}
+
+// made is the version in the answer to a write: none where the bucket has no versions.
+func (h header) made() string {
+	if h.Stamp == "" {
+		return ""
+	}
+	return h.version()
+}
+
+// newHeader describes an object to be.
+func newHeader(key string, size int64, attrs backends.Attributes) header {
+	return header{
+		Key: key, Size: size, ETag: randomName(), ContentType: attrs.ContentType, Metadata: attrs.Metadata,
+		Tags: attrs.Tags, Lock: attrs.Lock,
+	}
 }
 
 func (h header) attributes() backends.Attributes {
-	return backends.Attributes{ContentType: h.ContentType, Metadata: h.Metadata}
+	return backends.Attributes{ContentType: h.ContentType, Metadata: h.Metadata, Lock: h.Lock}
 }
 
 // encode returns the bytes that go before the object's.
@@ -49,6 +82,11 @@ func (h header) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return frame(append(text, bytes.Repeat([]byte(" "), h.pad)...))
+}
+
+// frame puts the magic, the length and the checksum before a text.
+func frame(text []byte) ([]byte, error) {
 	if len(text) > maxHeader {
 		return nil, fmt.Errorf("%w: a header of %d bytes", backends.ErrTooLarge, len(text))
 	}
@@ -75,24 +113,32 @@ func headerLen(b []byte) (int, error) {
 
 // decodeHeader reads what encode has made, of which b is the beginning of a file.
 func decodeHeader(b []byte) (h header, size int, err error) {
-	n, err := headerLen(b)
-	if err != nil {
+	if size, err = decode(b, &h); err != nil {
 		return h, 0, err
-	}
-	if len(b) < preamble+n {
-		return h, 0, fmt.Errorf("%w: its header is cut short", errDamaged)
-	}
-	text := b[preamble : preamble+n]
-	if checksum(text) != binary.BigEndian.Uint32(b[len(magic)+4:]) {
-		return h, 0, fmt.Errorf("%w: its header does not have its checksum", errDamaged)
-	}
-	if err := json.Unmarshal(text, &h); err != nil {
-		return h, 0, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	if h.Size < 0 || h.Parts < 0 || h.Parts > backends.MaxParts {
 		return h, 0, fmt.Errorf("%w: a size of %d, %d parts", errDamaged, h.Size, h.Parts)
 	}
-	return h, preamble + n, nil
+	return h, size, nil
+}
+
+// decode reads a framed JSON text into v, and returns how long it is with its frame.
+func decode(b []byte, v any) (size int, err error) {
+	n, err := headerLen(b)
+	if err != nil {
+		return 0, err
+	}
+	if len(b) < preamble+n {
+		return 0, fmt.Errorf("%w: its header is cut short", errDamaged)
+	}
+	text := b[preamble : preamble+n]
+	if checksum(text) != binary.BigEndian.Uint32(b[len(magic)+4:]) {
+		return 0, fmt.Errorf("%w: its header does not have its checksum", errDamaged)
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return 0, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return preamble + n, nil
 }
 
 // record is an open file of ours. The zero record is a file that is not there.
@@ -101,6 +147,9 @@ type record struct {
 	file     *os.File
 	start    int64 // offset of what follows the header
 	modified time.Time
+	inPlace  bool   // it is in the objects folder
+	damaged  bool   // it has no header
+	called   string // its version as answers have it
 }
 
 // openRecord opens a file and reads its header. The caller closes it. The error of
@@ -125,6 +174,12 @@ func readRecord(path string) (record, error) {
 }
 
 func (r record) exists() bool { return r.file != nil }
+
+func closeAll(records []record) {
+	for _, r := range records {
+		r.close()
+	}
+}
 
 func (r record) close() {
 	if r.file != nil {
@@ -158,11 +213,11 @@ func (r *record) load() error {
 }
 
 // follows is the number of bytes behind the header.
-func (r *record) follows() int64 {
-	if r.Parts > 0 {
-		return int64(r.Parts) * tableRow
+func (h header) follows() int64 {
+	if h.Parts > 0 {
+		return int64(h.Parts) * tableRow
 	}
-	return r.Size
+	return h.Size
 }
 
 // readAt reads up to n bytes from the beginning.
@@ -177,7 +232,18 @@ func readAt(f io.ReaderAt, n int) ([]byte, error) {
 
 // info describes the object of a record.
 func (r record) info() backends.Info {
-	return backends.Info{Key: r.Key, Size: r.Size, ETag: r.ETag, Modified: r.modified, Attributes: r.attributes()}
+	return backends.Info{
+		Key: r.Key, Version: r.called, Size: r.Size, ETag: r.ETag, Modified: r.modified,
+		TagCount: len(r.Tags), Attributes: r.attributes(),
+	}
+}
+
+// live is the record as conditions see it: a marker is nothing.
+func (r record) live() record {
+	if r.Marker {
+		return record{}
+	}
+	return r
 }
 
 // check evaluates conditions of a write over the record, which may be none.

@@ -23,17 +23,36 @@ func (s *Store) List(ctx context.Context, bucket string, opts *backends.ListOpti
 	if err != nil {
 		return nil, err
 	}
-	c := &cursor{store: s, top: s.objects(bucket), opts: opts, folders: map[string][]entry{}}
+	set, err := s.settings(bucket)
+	if err != nil {
+		return nil, wrap(err, "listing", bucket, "")
+	}
+	c := s.cursor(s.objects(bucket), opts.Prefix, opts.Delimiter)
+	if set.versioned() {
+		c.counts = isLive
+	}
 	page, err := backends.ListPage(ctx, c, opts)
 	return page, wrap(err, "listing", bucket, "")
 }
 
+// isLive says that the file of a key is not a marker, which it is where a process
+// died before it could move it.
+func isLive(path string) (bool, error) {
+	rec, err := readRecord(path)
+	return err == nil && !rec.Marker, present(err)
+}
+
 // cursor is the backends.Keys of one page.
 type cursor struct {
-	store   *Store
-	top     string
-	opts    *backends.ListOptions
-	folders map[string][]entry // sorted by text
+	store             *Store
+	top               string
+	prefix, delimiter string
+	folders           map[string][]entry              // sorted by text
+	counts            func(path string) (bool, error) // as in anyKey
+}
+
+func (s *Store) cursor(top, prefix, delimiter string) *cursor {
+	return &cursor{store: s, top: top, prefix: prefix, delimiter: delimiter, folders: map[string][]entry{}}
 }
 
 // Ceil returns the least key that is at least from.
@@ -49,7 +68,7 @@ func (c *cursor) ceil(dir, prefix, from string) (string, bool, error) {
 	}
 	for _, e := range entries[first(entries, relative(from, prefix)):] {
 		key := prefix + e.text
-		if key > c.opts.Prefix && !strings.HasPrefix(key, c.opts.Prefix) {
+		if key > c.prefix && !strings.HasPrefix(key, c.prefix) {
 			break
 		}
 		if e.kind == file {
@@ -66,8 +85,8 @@ func (c *cursor) ceil(dir, prefix, from string) (string, bool, error) {
 // below looks in the folder of an entry. Where all of it rolls up to one row, any
 // key will do.
 func (c *cursor) below(dir, prefix, from string) (string, bool, error) {
-	if _, rolled := backends.RollUp(prefix, c.opts.Prefix, c.opts.Delimiter); rolled && from <= prefix {
-		return anyKey(dir, prefix)
+	if _, rolled := backends.RollUp(prefix, c.prefix, c.delimiter); rolled && from <= prefix {
+		return anyKey(dir, prefix, c.counts)
 	}
 	return c.ceil(dir, prefix, from)
 }
@@ -106,7 +125,12 @@ func (c *cursor) load(dir string) ([]entry, error) {
 func (c *cursor) Info(key string) (backends.Info, error) {
 	rec, err := openObject(c.top+"/"+keyPath(key), key)
 	rec.close()
-	return rec.info(), err
+	if err == nil && rec.Marker {
+		err = backends.ErrNotFound
+	}
+	info := rec.info()
+	info.TagCount = 0
+	return info, err
 }
 
 // readFolder returns the entries of a folder, sorted; none where it is not there.
@@ -125,20 +149,18 @@ func readFolder(dir string) ([]entry, error) {
 	return entries, nil
 }
 
-// anyKey finds some key in dir, without reading all of it.
-func anyKey(dir, prefix string) (string, bool, error) {
+// anyKey finds some key in dir, without reading all of it. Counts, where it is not
+// nil, says whether what is at the path of a key counts.
+func anyKey(dir, prefix string, counts func(path string) (bool, error)) (string, bool, error) {
 	f, err := os.Open(dir)
 	if err != nil {
-		if absent(err) {
-			err = nil
-		}
-		return "", false, err
+		return "", false, present(err)
 	}
 	defer f.Close() //nolint:errcheck // opened for reading
 	for {
 		names, err := f.Readdirnames(64)
 		for _, name := range names {
-			if key, ok, err := anyBelow(dir, prefix, name); ok || err != nil {
+			if key, ok, err := anyBelow(dir, prefix, name, counts); ok || err != nil {
 				return key, ok, err
 			}
 		}
@@ -151,12 +173,33 @@ func anyKey(dir, prefix string) (string, bool, error) {
 	}
 }
 
-func anyBelow(dir, prefix, name string) (string, bool, error) {
+func anyBelow(dir, prefix, name string, counts func(path string) (bool, error)) (string, bool, error) {
 	e, ok := parseName(name)
-	if !ok || e.kind == file {
-		return prefix + e.text, ok, nil
+	if !ok {
+		return "", false, nil
 	}
-	return anyKey(dir+"/"+name, prefix+e.text)
+	if e.kind != file {
+		return anyKey(dir+"/"+name, prefix+e.text, counts)
+	}
+	if counts == nil {
+		return prefix + e.text, true, nil
+	}
+	ok, err := counts(dir + "/" + name)
+	return prefix + e.text, ok, err
+}
+
+// holdsNames says that a folder is not empty.
+func holdsNames(dir string) (bool, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false, present(err)
+	}
+	defer f.Close() //nolint:errcheck // opened for reading
+	_, err = f.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // folderCache keeps the sorted entries of large folders between pages, as long as

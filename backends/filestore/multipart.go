@@ -40,6 +40,9 @@ func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs back
 	id := backends.UploadID{Bucket: bucket, Key: key, ID: fmt.Sprintf("%016x%s", time.Now().UnixNano(), randomName()[:16])}
 	err := s.admit(ctx, bucket, key, attrs)
 	if err == nil {
+		err = s.prepareVersion(bucket, &header{Lock: attrs.Lock})
+	}
+	if err == nil {
 		err = s.createUpload(ctx, id, attrs)
 	}
 	if err != nil {
@@ -49,7 +52,9 @@ func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs back
 }
 
 func (s *Store) createUpload(ctx context.Context, id backends.UploadID, attrs backends.Attributes) error {
-	t, err := s.stage(ctx, header{Key: id.Key, Upload: id.ID, ContentType: attrs.ContentType, Metadata: attrs.Metadata}, backends.Body{})
+	h := newHeader(id.Key, 0, attrs)
+	h.ETag, h.Upload = "", id.ID
+	t, err := s.stage(ctx, h, backends.Body{})
 	if err != nil {
 		return err
 	}
@@ -134,14 +139,19 @@ func (s *Store) putPart(ctx context.Context, id backends.UploadID, number int, b
 		return backends.Part{}, err
 	}
 	defer t.discard()
-	_, err = s.locked(ctx, id, func() error {
+	return s.placePart(ctx, id, number, t)
+}
+
+// placePart makes a staged file a part of an upload.
+func (s *Store) placePart(ctx context.Context, id backends.UploadID, number int, t *staged) (backends.Part, error) {
+	_, err := s.locked(ctx, id, func() error {
 		return gone(os.Rename(t.file.Name(), s.partPath(id.Bucket, id.ID, number)), backends.ErrUploadNotFound)
 	})
 	if err != nil {
 		return backends.Part{}, err
 	}
 	t.placed = true
-	p := backends.Part{Number: number, ETag: t.etag, Size: body.Size, Modified: t.modified}
+	p := backends.Part{Number: number, ETag: t.ETag, Size: t.Size, Modified: t.modified}
 	return p, s.syncFolder(s.partsPath(id.Bucket, id.ID))
 }
 
@@ -175,12 +185,16 @@ func (s *Store) complete(ctx context.Context, id backends.UploadID, want []backe
 	if err != nil {
 		return backends.Written{}, err
 	}
-	t, err := s.stageTable(ctx, note.header, parts)
+	h := note.header
+	if err := s.prepareVersion(id.Bucket, &h); err != nil {
+		return backends.Written{}, err
+	}
+	t, err := s.stageTable(ctx, h, parts)
 	if err != nil {
 		return backends.Written{}, err
 	}
 	defer t.discard()
-	old, err := s.commit(id.Bucket, id.Key, t, func(old record) error {
+	w, err := s.slot(id.Bucket, id.Key).commit(ctx, t, func(old record) error {
 		// Nobody can change a part or the upload between this and the rename.
 		if _, err := s.find(id); err != nil {
 			return err
@@ -193,9 +207,8 @@ func (s *Store) complete(ctx context.Context, id backends.UploadID, want []backe
 	if err != nil {
 		return backends.Written{}, err
 	}
-	s.dispose(id.Bucket, old)
 	s.retire(id, parts)
-	return backends.Written{ETag: t.etag, Modified: t.modified}, nil
+	return w, nil
 }
 
 // choose compares the parts that are named with those that are there.
@@ -243,14 +256,22 @@ func (s *Store) retire(id backends.UploadID, used []backends.Part) {
 	}
 }
 
-// dispose closes a replaced or deleted object and removes its parts, unless
-// somebody still reads them: then the last reader does, or the sweeper.
+// disposeAll is dispose for all that a change has opened.
+func (s *Store) disposeAll(bucket string, records []record) {
+	for _, r := range records {
+		s.dispose(bucket, r)
+	}
+}
+
+// dispose closes the file of an object. Where that has been replaced or deleted it
+// removes the parts, unless somebody still reads them: then the last reader does, or
+// the sweeper.
 func (s *Store) dispose(bucket string, old record) {
 	if !old.exists() {
 		return
 	}
 	defer old.close()
-	if old.Upload == "" {
+	if linked, err := isLinked(old.file); old.Upload == "" || linked || err != nil {
 		return
 	}
 	dir := s.partsPath(bucket, old.Upload)

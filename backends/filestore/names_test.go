@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"chatelaine/backends"
 	"chatelaine/backends/backendtest"
 )
 
@@ -97,7 +96,7 @@ func TestTheWalkIsInTheOrderOfTheKeys(t *testing.T) {
 	for _, i := range r.Perm(len(keys)) {
 		f.put(keys[i], nil)
 	}
-	c := &cursor{store: s, top: s.objects(f.bucket), opts: &backends.ListOptions{}, folders: map[string][]entry{}}
+	c := s.cursor(s.objects(f.bucket), "", "")
 	for i, key := range keys {
 		for _, from := range []string{key, key[:len(key)-1], key[:len(key)/2] + "\xff", key + "\x00", key + "-"} {
 			want := slices.IndexFunc(keys, func(k string) bool { return k >= from })

@@ -60,17 +60,15 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 	return rec.info(), nil
 }
 
-// open opens an object's file. Where it has parts they are held, too: see dispose.
+// open opens an object's or a version's file. Where it has parts they are held, too:
+// see dispose.
 func (s *Store) open(ctx context.Context, id backends.ObjectID) (record, error) {
 	if err := s.admit(ctx, id.Bucket, id.Key, backends.Attributes{}); err != nil {
 		return record{}, err
 	}
-	if id.Version != "" {
-		return record{}, backends.ErrNotFound
-	}
-	path := s.objects(id.Bucket) + "/" + keyPath(id.Key)
+	k := s.slot(id.Bucket, id.Key)
 	for range attempts {
-		rec, err := openObject(path, id.Key)
+		rec, err := k.open(id.Version)
 		if err != nil {
 			return record{}, err
 		}
@@ -83,7 +81,7 @@ func (s *Store) open(ctx context.Context, id backends.ObjectID) (record, error) 
 			return record{}, err
 		}
 	}
-	return record{}, fmt.Errorf("%w: %q is replaced all the time", backends.ErrUnavailable, path)
+	return record{}, fmt.Errorf("%w: %q is replaced all the time", backends.ErrUnavailable, k.path())
 }
 
 // openObject opens the file of a key.
@@ -122,7 +120,13 @@ func isLinked(f *os.File) (bool, error) {
 	return !ok || st.Nlink > 0, nil
 }
 
-func (s *Store) body(bucket string, rec record, r backends.Range) (io.ReadCloser, error) {
+// objectBody is what Get returns, and what Copy copies.
+type objectBody interface {
+	io.ReadCloser
+	io.WriterTo
+}
+
+func (s *Store) body(bucket string, rec record, r backends.Range) (objectBody, error) {
 	if rec.Upload == "" {
 		_, err := rec.file.Seek(rec.start+r.Offset, io.SeekStart)
 		return &fileBody{rec.file, r.Length}, err

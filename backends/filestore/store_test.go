@@ -665,7 +665,7 @@ func TestPagesOfALargeBucketReadWhatTheyShow(t *testing.T) {
 	began := time.Now()
 	o, got, pages := backends.ListOptions{}, 0, 0
 	for more := true; more; pages++ {
-		c := &cursor{store: f.Store, top: f.objects("bucket"), opts: &o, folders: map[string][]entry{}}
+		c := f.cursor(f.objects("bucket"), o.Prefix, o.Delimiter)
 		page, err := backends.ListPage(t.Context(), c, &o)
 		if err != nil {
 			t.Fatal(err)

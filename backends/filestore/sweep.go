@@ -114,8 +114,7 @@ func (s *Store) sweepPartsOf(bucket, id string) error {
 		if _, err := os.Lstat(s.uploadPath(bucket, id)); !absent(err) {
 			return err
 		}
-		made, err := readRecord(s.objects(bucket) + "/" + keyPath(note.Key))
-		if err == nil && made.Upload == id || err != nil && !absent(err) {
+		if used, err := s.slot(bucket, note.Key).uses(id); used || err != nil {
 			return err
 		}
 		return os.Rename(dir, away)

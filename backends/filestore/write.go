@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -14,10 +13,8 @@ import (
 
 const (
 	writeAhead = 8 << 20 // bytes after which the kernel is told to begin writing
-	attempts   = 100     // of a rename into folders that others remove
+	attempts   = 100     // of a change that others make begin again
 )
-
-var errNoFolder = errors.New("the folder is not there")
 
 // Put writes the object to a temporary file, syncs it, renames it into place and
 // syncs the folder. The condition and the rename are one step to everybody else.
@@ -33,20 +30,16 @@ func (s *Store) put(ctx context.Context, id backends.ObjectID, body backends.Bod
 	if err := s.admit(ctx, id.Bucket, id.Key, opts.Attributes); err != nil {
 		return backends.Written{}, err
 	}
-	t, err := s.stage(ctx, header{
-		Key: id.Key, Size: body.Size, ETag: randomName(),
-		ContentType: opts.Attributes.ContentType, Metadata: opts.Attributes.Metadata,
-	}, body)
+	h := newHeader(id.Key, body.Size, opts.Attributes)
+	if err := s.prepareVersion(id.Bucket, &h); err != nil {
+		return backends.Written{}, err
+	}
+	t, err := s.stage(ctx, h, body)
 	if err != nil {
 		return backends.Written{}, err
 	}
 	defer t.discard()
-	old, err := s.commit(id.Bucket, id.Key, t, func(old record) error { return old.check(opts.Conditions) })
-	if err != nil {
-		return backends.Written{}, err
-	}
-	s.dispose(id.Bucket, old)
-	return backends.Written{ETag: t.etag, Modified: t.modified}, nil
+	return s.slot(id.Bucket, id.Key).commit(ctx, t, func(old record) error { return old.check(opts.Conditions) })
 }
 
 // admit makes the checks that need no body.
@@ -62,8 +55,8 @@ func (s *Store) admit(ctx context.Context, bucket, key string, attrs backends.At
 // staged is a complete, durable file that is not visible yet. It is flocked as
 // long as its process lives, so that sweepers leave it alone.
 type staged struct {
+	header
 	file     *os.File
-	etag     string
 	modified time.Time
 	placed   bool // renamed: discard no longer removes it
 }
@@ -81,27 +74,41 @@ func (s *Store) stage(ctx context.Context, h header, body backends.Body) (*stage
 	if err != nil {
 		return nil, err
 	}
+	t, err := s.stageFile(func(f *os.File) error {
+		buf, release := s.buffer(int64(len(head)) + body.Size)
+		defer release()
+		return copyBody(ctx, f, buf, copy(buf, head), body.Exactly())
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.header = h
+	return t, nil
+}
+
+// stageFile has write fill a temporary file and syncs it.
+func (s *Store) stageFile(write func(f *os.File) error) (*staged, error) {
 	f, err := os.OpenFile(s.path("tmp", randomName()), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	t := &staged{file: f, etag: h.ETag}
-	if err := s.fill(ctx, t, head, body); err != nil {
+	t := &staged{file: f}
+	err = flock(f, syscall.LOCK_EX)
+	if err == nil {
+		err = write(f)
+	}
+	if err == nil {
+		err = s.finish(t)
+	}
+	if err != nil {
 		t.discard()
 		return nil, err
 	}
 	return t, nil
 }
 
-func (s *Store) fill(ctx context.Context, t *staged, head []byte, body backends.Body) error {
-	if err := flock(t.file, syscall.LOCK_EX); err != nil {
-		return err
-	}
-	buf, release := s.buffer(int64(len(head)) + body.Size)
-	defer release()
-	if err := copyBody(ctx, t.file, buf, copy(buf, head), body.Exactly()); err != nil {
-		return err
-	}
+// finish takes the time of a written file and syncs it.
+func (s *Store) finish(t *staged) error {
 	info, err := t.file.Stat()
 	if err != nil {
 		return err
@@ -148,51 +155,6 @@ func copyBody(ctx context.Context, f *os.File, buf []byte, have int, r io.Reader
 	return ctx.Err()
 }
 
-// commit makes t the object of a key where allow agrees to what it replaces, and
-// returns that: open where it has parts, and then the caller disposes of it.
-func (s *Store) commit(bucket, key string, t *staged, allow func(old record) error) (old record, err error) {
-	top := s.objects(bucket)
-	path := top + "/" + keyPath(key)
-	for range attempts {
-		err = s.locks.with(bucket, key, func() error {
-			old, err = s.replace(bucket, path, t, allow)
-			return err
-		})
-		if !errors.Is(err, errNoFolder) {
-			break
-		}
-		if err := makeFolders(filepath.Dir(path), top); err != nil {
-			return record{}, err
-		}
-	}
-	if err != nil {
-		return record{}, err
-	}
-	return old, s.settle(filepath.Dir(path), top)
-}
-
-// replace is the part of commit under the key's lock.
-func (s *Store) replace(bucket, path string, t *staged, allow func(old record) error) (record, error) {
-	old, err := s.current(path)
-	if err != nil {
-		return record{}, err
-	}
-	if err := allow(old); err != nil {
-		old.close()
-		return record{}, err
-	}
-	if err := s.forgetUpload(bucket, old.Upload); err != nil {
-		old.close()
-		return record{}, err
-	}
-	if err := os.Rename(t.file.Name(), path); err != nil {
-		old.close()
-		return record{}, gone(err, errNoFolder)
-	}
-	t.placed = true
-	return old, nil
-}
-
 // current opens what is at a path; the zero record where nothing is. A damaged
 // object exists, has no ETag that a condition could match, and can be replaced.
 func (s *Store) current(path string) (record, error) {
@@ -202,45 +164,7 @@ func (s *Store) current(path string) (record, error) {
 		return record{}, nil
 	case errors.Is(err, errDamaged):
 		f, err := os.Open(path)
-		return record{file: f}, err
+		return record{file: f, damaged: true}, err
 	}
 	return r, err
-}
-
-// Delete unlinks the object and the folders that it leaves empty, and syncs the
-// folder above them.
-func (s *Store) Delete(ctx context.Context, id backends.ObjectID, opts *backends.DeleteOptions) (backends.Deleted, error) {
-	if opts == nil {
-		opts = &backends.DeleteOptions{}
-	}
-	err := s.admit(ctx, id.Bucket, id.Key, backends.Attributes{})
-	if err == nil && id.Version == "" {
-		err = s.remove(id.Bucket, id.Key, opts.Conditions)
-	}
-	return backends.Deleted{}, wrap(err, "deleting", id.Bucket, id.Key)
-}
-
-func (s *Store) remove(bucket, key string, cond backends.Conditions) error {
-	top := s.objects(bucket)
-	path := top + "/" + keyPath(key)
-	var old record
-	err := s.locks.with(bucket, key, func() (err error) {
-		if old, err = s.current(path); err != nil {
-			return err
-		}
-		if err := old.check(cond); err != nil || !old.exists() {
-			return err
-		}
-		if err := s.forgetUpload(bucket, old.Upload); err != nil {
-			return err
-		}
-		return os.Remove(path)
-	})
-	if err != nil || !old.exists() {
-		old.close()
-		return err
-	}
-	err = s.settle(prune(filepath.Dir(path), top), top)
-	s.dispose(bucket, old)
-	return err
 }
