@@ -50,7 +50,6 @@ type result struct {
 	peak     int64         // of its memory, in bytes
 }
 
-func (r result) perSecond() float64 { return float64(r.requests) / r.took.Seconds() }
 func (r result) megabytes() float64 { return float64(r.bytes) / 1e6 / r.took.Seconds() }
 
 // run warms up and then measures a cell. What moves much at once is warm at its

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -183,5 +182,3 @@ func (k *cluster) bucket() string {
 	k.send(0, harness.Request{Method: "PUT", Path: "/" + name}).want(200)
 	return name
 }
-
-func (a *answer) etag() string { return strings.Trim(a.header.Get("ETag"), `"`) }

@@ -2,12 +2,17 @@ package e2e
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"chatelaine/test/e2e/harness"
 )
@@ -97,8 +102,8 @@ func atOnce(t *testing.T, n int, f func() error) {
 }
 
 // TestAGigabyteCostsLittleProcessorTime measures the gateway's process alone, between
-// a client and a MinIO. Whatever else the machine does can only add to it (caches and
-// cores are shared), so the least of the runs is what it is held to.
+// a client and a MinIO. What it finds is divided by how much slower than usual the
+// processor is at that moment, as the neighbours of a virtual machine make it.
 func TestAGigabyteCostsLittleProcessorTime(t *testing.T) {
 	large(t)
 	const limit, runs = 1.1, 5 // seconds per 10^9 bytes
@@ -110,22 +115,63 @@ func TestAGigabyteCostsLittleProcessorTime(t *testing.T) {
 	}
 	for _, method := range []string{http.MethodPut, http.MethodGet} {
 		t.Run(method, func(t *testing.T) {
-			var costs []float64
+			var raw, costs []float64
 			for range runs {
-				before := cpu(t, w)
+				slow, before := slowness(t), cpu(t, w)
 				if err := transfer(t.Context(), w.client(), method, path, pattern); err != nil {
 					t.Fatal(err)
 				}
-				costs = append(costs, (cpu(t, w)-before).Seconds()/(float64(gib)/1e9))
+				used := (cpu(t, w) - before).Seconds() / (float64(gib) / 1e9)
+				raw = append(raw, used)
+				costs = append(costs, used/((slow+slowness(t))/2))
 			}
 			slices.Sort(costs)
-			t.Logf("%.2f s/GB, with a median of %.2f; allowed are %.1f", costs, costs[runs/2], limit)
-			if costs[0] > limit {
-				t.Errorf("got %.2f s/GB, want at most %.1f", costs[0], limit)
+			t.Logf("%.2f s/GB, a median of %.2f; as measured, on a processor that others slow down, %.2f; allowed are %.1f",
+				costs, costs[runs/2], raw, limit)
+			if costs[runs/2] > limit {
+				t.Errorf("got %.2f s/GB, want at most %.1f", costs[runs/2], limit)
 			}
 		})
 	}
 	w.do(harness.Request{Method: http.MethodDelete, Path: path}).want(http.StatusNoContent)
+}
+
+// slowness is how many times longer than usual the processor takes for AES-256-GCM;
+// 1 where it takes as long, or less: a faster machine gets no harder limit.
+func slowness(t *testing.T) float64 {
+	t.Helper()
+	const usual = 0.25 // seconds per 10^9 bytes, on an idle machine of the class that the limit is for
+	block, err := aes.NewCipher(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const chunk, batch, batches = 16384, 64, 128
+	from, to, nonce := make([]byte, batch*chunk), make([]byte, batch*(chunk+16)), make([]byte, 12)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := threadTime(t)
+	for range batches {
+		copy(from, to)
+		for i := range batch {
+			gcm.Seal(to[i*(chunk+16):i*(chunk+16)], nonce, from[i*chunk:(i+1)*chunk], nil)
+		}
+	}
+	took := (threadTime(t) - before).Seconds() / (batches * batch * chunk / 1e9)
+	return max(1, took/usual)
+}
+
+// threadTime is the processor time of this thread. Source: getrusage(2).
+func threadTime(t *testing.T) time.Duration {
+	t.Helper()
+	var r unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &r); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 func cpu(t *testing.T, w *world) time.Duration {

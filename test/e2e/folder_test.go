@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 )
 
@@ -70,7 +68,7 @@ func content(seed uint64, size int64) io.Reader {
 	return io.LimitReader(&generator{seed: seed}, size)
 }
 
-// block is a piece of content: 1 MiB of it, or what size leaves.
+// contentBytes is content, whole.
 func contentBytes(seed uint64, size int) []byte {
 	b, err := io.ReadAll(content(seed, int64(size)))
 	if err != nil {
@@ -79,6 +77,7 @@ func contentBytes(seed uint64, size int) []byte {
 	return b
 }
 
+// generator makes content in blocks of 1 MiB.
 type generator struct {
 	seed, block uint64
 	left        []byte
@@ -99,8 +98,6 @@ func (g *generator) Read(p []byte) (int, error) {
 	g.left = g.left[n:]
 	return n, nil
 }
-
-func (f *folder) names() []string { return slices.Sorted(maps.Keys(f.sizes)) }
 
 func (f *folder) path(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }
 

@@ -26,7 +26,7 @@ func (g goSDK) MakeBucket(t *testing.T, bucket string) {
 }
 
 func (g goSDK) Upload(t *testing.T, dir, bucket, prefix string) {
-	uploader := manager.NewUploader(g.s3, func(u *manager.Uploader) { u.PartSize = 9 << 20 })
+	uploader := manager.NewUploader(g.s3, func(u *manager.Uploader) { u.PartSize = 9 << 20 }) //nolint:staticcheck // its successor is a module of its own, and applications still use this
 	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -41,7 +41,7 @@ func (g goSDK) Upload(t *testing.T, dir, bucket, prefix string) {
 			return err
 		}
 		key := prefix + filepath.ToSlash(name)
-		_, err = uploader.Upload(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: body})
+		_, err = uploader.Upload(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: body}) //nolint:staticcheck // its successor is a module of its own, and applications still use this
 		return err
 	})
 	if err != nil {
@@ -50,7 +50,7 @@ func (g goSDK) Upload(t *testing.T, dir, bucket, prefix string) {
 }
 
 func (g goSDK) Download(t *testing.T, bucket, prefix, dir string) {
-	downloader := manager.NewDownloader(g.s3)
+	downloader := manager.NewDownloader(g.s3) //nolint:staticcheck // its successor is a module of its own, and applications still use this
 	for name := range g.List(t, bucket, prefix) {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -60,7 +60,7 @@ func (g goSDK) Download(t *testing.T, bucket, prefix, dir string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = downloader.Download(t.Context(), file, &s3.GetObjectInput{Bucket: &bucket, Key: aws.String(prefix + name)})
+		_, err = downloader.Download(t.Context(), file, &s3.GetObjectInput{Bucket: &bucket, Key: aws.String(prefix + name)}) //nolint:staticcheck // its successor is a module of its own, and applications still use this
 		file.Close()
 		if err != nil {
 			t.Fatalf("downloading %q: %v", name, err)
