@@ -215,7 +215,14 @@ func (w *world) do(r *http.Request) answer {
 		w.t.Fatalf("%s %s: %v", r.Method, r.URL.Path, err)
 	}
 	defer response.Body.Close()
-	a := answer{status: response.StatusCode, header: response.Header}
+	return w.read(response)
+}
+
+func (w *world) read(response *http.Response) (a answer) {
+	w.t.Helper()
+	a.status, a.header = response.StatusCode, response.Header
+	r := response.Request
+	var err error
 	if a.body, err = io.ReadAll(response.Body); err != nil {
 		w.t.Fatalf("%s %s: reading the body: %v", r.Method, r.URL.Path, err)
 	}

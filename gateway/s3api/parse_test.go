@@ -161,6 +161,8 @@ func FuzzXML(f *testing.F) {
 	f.Add([]byte(`<Delete><Quiet>true</Quiet><Object><Key>k</Key><VersionId>v</VersionId></Object></Delete>`))
 	f.Add([]byte(`<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"x"</ETag><ChecksumCRC32>AAAAAA==</ChecksumCRC32></Part></CompleteMultipartUpload>`))
 	f.Add([]byte(`<CreateBucketConfiguration><LocationConstraint>eu</LocationConstraint></CreateBucketConfiguration>`))
+	f.Add([]byte(`<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>`))
+	f.Add([]byte(`<CORSConfiguration><CORSRule><AllowedOrigin>h*x</AllowedOrigin><AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>`))
 	f.Add([]byte(`<!DOCTYPE x [<!ENTITY a "b">]><Delete>&a;</Delete>`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var d deleteDocument
@@ -183,6 +185,20 @@ func FuzzXML(f *testing.F) {
 			}
 		}
 		_ = decodeXML(text, "CreateBucketConfiguration", &createBucketConfiguration{})
+		var tagging taggingInput
+		if decodeXML(text, "Tagging", &tagging) == nil {
+			if tags, err := tagging.tags(maxObjectTags, "x"); err == nil && len(tags) != len(tagging.TagSet.Tags) {
+				t.Errorf("%q became %v", text, tags)
+			}
+		}
+		var rules corsInput
+		if decodeXML(text, "CORSConfiguration", &rules) == nil {
+			for _, r := range rules.Rules {
+				if origin, ok := r.allows(corsRequest{origin: "https://x", method: "GET"}); ok && !matchWildcard(origin, "https://x") {
+					t.Errorf("%q allows by %q", text, origin)
+				}
+			}
+		}
 	})
 }
 
@@ -206,6 +222,26 @@ func FuzzHeaders(f *testing.F) {
 		_, _ = parseChecksums(http.Header{}, []string{trailer})
 		if c, err := parseObjectChecksum("crc32", sum); err == nil && (len(c.Value) != 4 || c.Composite && c.Parts < 1) {
 			t.Errorf("%q became %+v", sum, c)
+		}
+	})
+}
+
+// FuzzSource feeds copy sources and tags as headers carry them.
+func FuzzSource(f *testing.F) {
+	f.Add("/bucket/a%20b?versionId=x", "a=b&c=%C3%BC")
+	f.Add("bucket%2Fk?versionId=", "a&a=%zz")
+	f.Fuzz(func(t *testing.T, value, tags string) {
+		if s, err := parseSource(value); err == nil && (!validBucketName(s.bucket) || s.key == "" || len(s.key) > objects.MaxKey || s.version != "" && !validVersion(s.version)) {
+			t.Errorf("%q became %+v", value, s)
+		}
+		got, err := headerTags(tags)
+		if err != nil {
+			return
+		}
+		for key, v := range got {
+			if checkTag(key, v) != nil || len(got) > maxObjectTags {
+				t.Errorf("%q became %q", tags, got)
+			}
 		}
 	})
 }
