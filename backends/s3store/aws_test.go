@@ -108,6 +108,27 @@ func TestUploadsToAWSNameTheirChecksum(t *testing.T) {
 	}
 }
 
+func TestAWSIsNotAskedForWhatItDoesItself(t *testing.T) {
+	configuration := func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, "<R><ObjectLockEnabled>Enabled</ObjectLockEnabled></R>")
+		}
+	}
+	for _, tt := range []struct {
+		cfg  Config
+		want int
+	}{{Config{}, 3}, {Config{Endpoint: "https://s3.example.com"}, 6}} {
+		s, e := rerouted(t, tt.cfg, configuration)
+		held := &backends.PutOptions{Attributes: backends.Attributes{Lock: backends.Lock{Hold: true}}}
+		_, err := s.Put(t.Context(), backends.ObjectID{Bucket: "bucket", Key: "key"}, backends.Body{}, held)
+		err = errors.Join(err, s.SetVersioning(t.Context(), "bucket", backends.VersioningEnabled),
+			s.SetLockConfig(t.Context(), "bucket", backends.LockConfig{Enabled: true}))
+		if got := len(e.seen); err != nil || got != tt.want {
+			t.Errorf("%q: got %d requests and %v, want %d", tt.cfg.Endpoint, got, err, tt.want)
+		}
+	}
+}
+
 func TestCreateBucketNoticesWhatAWSDoesNotTell(t *testing.T) {
 	there := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
 	missing := func(w http.ResponseWriter, r *http.Request) {

@@ -97,9 +97,10 @@ const (
 //	s3://[?options]                  AWS
 //
 // Options are region, path-style (true unless the store is AWS), ca-file, checksum,
-// conditional-delete, conditional-copy and leading-slash. An unknown or repeated one is an error, and so are
-// credentials in the URL: they come from CHATELAINE_BACKEND_ACCESS_KEY_ID and
-// CHATELAINE_BACKEND_SECRET_ACCESS_KEY, else from where the SDK finds them.
+// conditional-delete, conditional-copy and leading-slash. An unknown or repeated one
+// is an error, and so are credentials in the URL: they come from
+// CHATELAINE_BACKEND_ACCESS_KEY_ID and CHATELAINE_BACKEND_SECRET_ACCESS_KEY, else from
+// where the SDK finds them.
 func ParseURL(raw string) (Config, error) {
 	u, err := url.Parse(raw)
 	if err != nil {

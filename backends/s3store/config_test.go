@@ -23,8 +23,8 @@ func TestParseURL(t *testing.T) {
 		{"s3+http://127.0.0.1:9000", Config{Endpoint: "http://127.0.0.1:9000", PathStyle: true}},
 		{"s3+http://[::1]:9000?checksum=none", Config{Endpoint: "http://[::1]:9000", PathStyle: true, Checksum: NoChecksum}},
 		{
-			"s3://h?ca-file=/etc/ca.pem&conditional-delete=true&checksum=crc32c",
-			Config{Endpoint: "https://h", PathStyle: true, CAFile: "/etc/ca.pem", ConditionalDelete: true, Checksum: CRC32C},
+			"s3://h?ca-file=/etc/ca.pem&conditional-delete=true&conditional-copy=true&checksum=crc32c",
+			Config{Endpoint: "https://h", PathStyle: true, CAFile: "/etc/ca.pem", ConditionalDelete: true, ConditionalCopy: true, Checksum: CRC32C},
 		},
 	} {
 		got, err := ParseURL(tt.url)

@@ -3,6 +3,7 @@ package s3store
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -61,8 +62,8 @@ func (s *Store) SetLockConfig(ctx context.Context, bucket string, c backends.Loc
 	if c.Days > 0 || c.Years > 0 {
 		out.Rule = &types.ObjectLockRule{DefaultRetention: &types.DefaultRetention{
 			Mode:  types.ObjectLockRetentionMode(c.Mode),
-			Days:  optional(int32(c.Days)),  //nolint:gosec // G115: S3 takes 36500 at most and says so
-			Years: optional(int32(c.Years)), //nolint:gosec // G115: likewise
+			Days:  optional(int32(min(c.Days, math.MaxInt32))), // S3 refuses that as well
+			Years: optional(int32(min(c.Years, math.MaxInt32))),
 		}}
 	}
 	_, err = s.client.PutObjectLockConfiguration(ctx, &s3.PutObjectLockConfigurationInput{Bucket: &bucket, ObjectLockConfiguration: out})
