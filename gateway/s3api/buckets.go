@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"chatelaine/backends"
 	"chatelaine/gateway/keys"
 )
 
@@ -102,6 +103,7 @@ func decodeToken(s string) (string, error) {
 type createBucketConfiguration struct {
 	XMLName            xml.Name
 	LocationConstraint string
+	Tags               []tagElement `xml:"Tags>Tag"`
 	Others             []anyElement `xml:",any"`
 }
 
@@ -116,18 +118,23 @@ func (c *call) createBucket() error {
 	if err := c.checkBucketHeaders(); err != nil {
 		return err
 	}
-	if err := c.checkLocation(); err != nil {
+	tags, err := c.readCreation()
+	if err != nil {
 		return err
 	}
 	create := c.Service.CreateBucket
 	if strings.EqualFold(c.header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
 		create = c.Service.CreateLockedBucket
 	}
-	err := create(c.ctx, c.principal, c.bucketName)
+	err = create(c.ctx, c.principal, c.bucketName)
 	if err := c.alreadyMine(err); err != nil {
 		return err
 	}
+	if err := c.tagNewBucket(tags); err != nil {
+		return err
+	}
 	c.w.Header().Set("Location", "/"+c.bucketName)
+	c.w.Header().Set("X-Amz-Bucket-Arn", "arn:aws:s3:::"+c.bucketName)
 	c.w.Header().Set("Content-Length", "0")
 	c.w.WriteHeader(http.StatusOK)
 	return nil
@@ -150,30 +157,43 @@ func (c *call) checkBucketHeaders() error {
 	}
 }
 
-func (c *call) checkLocation() error {
-	if c.r.ContentLength == 0 {
+// tagNewBucket: the bucket's owner may tag it, which is recorded as for any other.
+func (c *call) tagNewBucket(tags backends.Tags) error {
+	if len(tags) == 0 {
 		return nil
 	}
-	v, err := c.openVerified()
-	if err != nil {
+	var err error
+	if c.bucket, err = c.Service.Bucket(c.ctx, c.bucketName); err != nil {
 		return err
 	}
-	text, err := readAll(v)
-	if err != nil || len(text) == 0 {
+	if err := c.authorize("s3:PutBucketTagging", ""); err != nil {
 		return err
+	}
+	return c.storeConfig(configTagging, newTagging(tags))
+}
+
+// readCreation reads the document of CreateBucket: nothing in it changes a bucket
+// but its tags.
+func (c *call) readCreation() (backends.Tags, error) {
+	if c.r.ContentLength == 0 {
+		return nil, nil
+	}
+	text, err := c.readBody()
+	if err != nil || len(text) == 0 {
+		return nil, err
 	}
 	var conf createBucketConfiguration
 	if err := decodeXML(text, "CreateBucketConfiguration", &conf); err != nil {
-		return err
+		return nil, err
 	}
-	if len(conf.Others) > 0 { // Location, Bucket and Tags are not of general purpose buckets, or not ours yet
-		return notImplemented("").with(field{"Element", conf.Others[0].XMLName.Local})
+	if len(conf.Others) > 0 { // Location and Bucket are not of general purpose buckets
+		return nil, notImplemented("").with(field{"Element", conf.Others[0].XMLName.Local})
 	}
 	switch conf.LocationConstraint {
 	case "", defaultRegion, c.Region:
-		return nil
+		return checkTags(conf.Tags, maxBucketTags, bucketTagsLimited)
 	}
-	return bad("InvalidLocationConstraint", "The specified location-constraint is not valid",
+	return nil, bad("InvalidLocationConstraint", "The specified location-constraint is not valid",
 		field{"LocationConstraint", conf.LocationConstraint})
 }
 
@@ -199,11 +219,15 @@ func (c *call) headBucket() error {
 }
 
 func (c *call) deleteBucket() error {
-	if err := c.Service.DeleteBucket(c.ctx, c.bucket); err != nil {
-		return err
+	err := c.Service.DeleteBucket(c.ctx, c.bucket)
+	if errors.Is(err, backends.ErrBucketNotEmpty) {
+		if state, _ := c.Service.Versioning(c.ctx, c.bucket); state != backends.VersioningOff {
+			f := bucketNotEmpty(c, err)
+			f.message += " You must delete all versions in the bucket."
+			return f
+		}
 	}
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
+	return c.gone(err)
 }
 
 type locationResult struct {

@@ -87,8 +87,8 @@ func (c *call) run() error {
 	if err := c.checkHeaders(); err != nil {
 		return err
 	}
-	if c.query.Has("versionId") && !validVersion(c.query.Get("versionId")) {
-		return invalidVersion(c.query.Get("versionId"))
+	if err := c.checkVersion(); err != nil {
+		return err
 	}
 	if err := c.findBucket(); err != nil {
 		return err
@@ -128,6 +128,16 @@ func (c *call) findBucket() error {
 		return accessDenied()
 	}
 	return nil
+}
+
+// checkVersion judges the version that a request names. Some SDKs send an empty one
+// for "the newest" with retentions and holds.
+func (c *call) checkVersion() error {
+	version := c.query.Get("versionId")
+	if !c.query.Has("versionId") || validVersion(version) || version == "" && lockOperation(c.route.name) {
+		return nil
+	}
+	return invalidVersion(version)
 }
 
 // authorizeOperation asks for what the row says; where that is nothing, the handler

@@ -219,10 +219,14 @@ func markerHeaders(err error) map[string]string {
 
 // noLock: S3 words it in two ways.
 func noLock(c *call, _ error) *fault {
-	if strings.HasSuffix(c.route.name, "Retention") || strings.HasSuffix(c.route.name, "LegalHold") {
+	if lockOperation(c.route.name) {
 		return invalidRequest("Bucket is missing Object Lock Configuration")
 	}
 	return invalidRequest("Bucket is missing ObjectLockConfiguration")
+}
+
+func lockOperation(name string) bool {
+	return strings.HasSuffix(name, "Retention") || strings.HasSuffix(name, "LegalHold")
 }
 
 func bucketState(c *call, _ error) *fault {
@@ -242,7 +246,7 @@ func noSuchUpload(c *call, _ error) *fault {
 }
 
 func invalidPart(c *call, _ error) *fault {
-	return bad("InvalidPart", "One or more of the specified parts could not be found. The part may not have been uploaded, "+
+	return bad("InvalidPart", "One or more of the specified parts could not be found.  The part may not have been uploaded, "+
 		"or the specified entity tag may not match the part's entity tag.", field{"UploadId", c.query.Get("uploadId")})
 }
 

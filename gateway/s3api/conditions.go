@@ -86,7 +86,7 @@ func parseRange(s string) *objects.ByteRange {
 	if !ok {
 		return nil
 	}
-	first, last, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	first, last, ok := strings.Cut(spec, "-")
 	if !ok {
 		return nil
 	}

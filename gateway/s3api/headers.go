@@ -29,6 +29,9 @@ func (c *call) checkHeaders() error {
 			continue
 		}
 		low := strings.ToLower(name)
+		if low == redirectHeader && !redirectTarget(c.header.Get(name)) {
+			return bad("InvalidRedirectLocation", "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.")
+		}
 		if !commonHeader(low) && !slices.Contains(c.route.headers, low) && !c.checksumHeader(low) {
 			return notImplemented(low)
 		}
@@ -40,6 +43,12 @@ func (c *call) checkHeaders() error {
 		return notImplemented("x-amz-mfa")
 	}
 	return c.checkWriteHeaders()
+}
+
+const redirectHeader = "x-amz-website-redirect-location"
+
+func redirectTarget(s string) bool {
+	return strings.HasPrefix(s, "/") || strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
 }
 
 // commonHeader is true for headers that say nothing about the operation, or that
@@ -74,7 +83,7 @@ func (c *call) checkWriteHeaders() error {
 func (c *call) checkACL() error {
 	for name := range c.header {
 		if strings.HasPrefix(name, "X-Amz-Grant-") {
-			return aclNotSupported()
+			return c.aclRefused()
 		}
 	}
 	switch acl := c.header.Get("X-Amz-Acl"); acl {
@@ -84,12 +93,20 @@ func (c *call) checkACL() error {
 		if c.level == levelObject {
 			return nil
 		}
-		return aclNotSupported()
+		return c.aclRefused()
 	case "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "log-delivery-write":
-		return aclNotSupported()
+		return c.aclRefused()
 	default:
 		return invalidArgument("", "x-amz-acl", acl)
 	}
+}
+
+// aclRefused: S3 has a code of its own for buckets that are being made.
+func (c *call) aclRefused() *fault {
+	if c.route.name == "CreateBucket" {
+		return bad("InvalidBucketAclWithObjectOwnership", "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting")
+	}
+	return aclNotSupported()
 }
 
 func checkStorageClass(class string) error {
@@ -129,9 +146,6 @@ func (c *call) checkKEK() error {
 func (c *call) attributes() (objects.Attributes, error) {
 	if err := c.checkKEK(); err != nil {
 		return objects.Attributes{}, err
-	}
-	if c.header.Get("X-Amz-Website-Redirect-Location") != "" {
-		return objects.Attributes{}, notImplemented("x-amz-website-redirect-location")
 	}
 	meta, err := metadata(c.header)
 	if err != nil {

@@ -140,7 +140,7 @@ func (c *call) getLockConfig() error {
 	}
 	if !config.Enabled {
 		return refused(http.StatusNotFound, "ObjectLockConfigurationNotFoundError",
-			"Object Lock configuration does not exist for this bucket", field{"BucketName", c.bucketName})
+			"Object Lock configuration does not exist for this bucket.", field{"BucketName", c.bucketName})
 	}
 	document := lockDocument{Enabled: "Enabled"}
 	if config.Mode != "" {
@@ -215,7 +215,7 @@ type holdDocument struct {
 }
 
 func noObjectLock() *fault {
-	return refused(http.StatusNotFound, "NoSuchObjectLockConfiguration", "The specified object does not have a ObjectLock configuration")
+	return refused(http.StatusNotFound, "NoSuchObjectLockConfiguration", "The specified object does not have a ObjectLock configuration.")
 }
 
 func (c *call) getRetention() error {

@@ -63,7 +63,7 @@ func (c *call) putACL() error {
 		return err
 	}
 	if c.header.Get("X-Amz-Acl") != "" && len(text) > 0 {
-		return bad("UnexpectedContent", "This request does not support content")
+		return bad("UnexpectedContent", "This request does not support content.")
 	}
 	if c.header.Get("X-Amz-Acl") == "" {
 		if err := c.checkPolicy(text); err != nil {
@@ -75,7 +75,7 @@ func (c *call) putACL() error {
 
 func (c *call) checkPolicy(text []byte) error {
 	if len(text) == 0 {
-		return bad("MissingSecurityHeader", "Your request was missing a required header")
+		return bad("MissingSecurityHeader", "Your request was missing a required header.")
 	}
 	var document struct {
 		Owner  *struct{ ID string }
@@ -85,7 +85,7 @@ func (c *call) checkPolicy(text []byte) error {
 		} `xml:"AccessControlList>Grant"`
 	}
 	if decodeXML(text, "AccessControlPolicy", &document) != nil || document.Owner == nil || document.Owner.ID == "" {
-		return bad("MalformedACLError", "The XML you provided was not well-formed or did not validate against our published schema")
+		return bad("MalformedACLError", "The XML you provided was not well-formed or did not validate against our published schema.")
 	}
 	for _, g := range document.Grants {
 		if document.Owner.ID != c.bucket.Owner || g.Grantee.ID != c.bucket.Owner || g.Permission != "FULL_CONTROL" {
@@ -164,7 +164,7 @@ func (c *call) getPolicyStatus() error {
 }
 
 func (c *call) getPolicy() error {
-	return refused(http.StatusNotFound, "NoSuchBucketPolicy", "The bucket policy does not exist", field{"BucketName", c.bucketName})
+	return refused(http.StatusNotFound, "NoSuchBucketPolicy", "The bucket policy does not exist.", field{"BucketName", c.bucketName})
 }
 
 type encryptionDocument struct {

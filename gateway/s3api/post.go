@@ -179,7 +179,7 @@ func (c *call) storeForm(fields sigv4.Form, file *formFile) error {
 }
 
 type postResponse struct {
-	XMLName  xml.Name `xml:"PostResponse"`
+	XMLName  xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ PostResponse"`
 	Location string
 	Bucket   string
 	Key      string

@@ -148,7 +148,7 @@ func TestAFormIsStored(t *testing.T) {
 			if !strings.HasPrefix(a.header.Get("Location"), location) {
 				t.Errorf("got Location %q", a.header.Get("Location"))
 			}
-			if tt.status == 201 && !strings.Contains(string(a.body), "<PostResponse><Location>"+location+"</Location><Bucket>bucket</Bucket><Key>k</Key>") {
+			if tt.status == 201 && !strings.Contains(string(a.body), "<PostResponse xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Location>"+location+"</Location><Bucket>bucket</Bucket><Key>k</Key>") {
 				t.Errorf("got %s", a.body)
 			}
 			got := w.access.asked[0]

@@ -49,11 +49,15 @@ func (d taggingInput) tags(limit int, tooMany string) (backends.Tags, error) {
 	if d.TagSet == nil {
 		return nil, malformedXML()
 	}
-	if len(d.TagSet.Tags) > limit {
+	return checkTags(d.TagSet.Tags, limit, tooMany)
+}
+
+func checkTags(list []tagElement, limit int, tooMany string) (backends.Tags, error) {
+	if len(list) > limit {
 		return nil, bad("BadRequest", tooMany)
 	}
-	tags := make(backends.Tags, len(d.TagSet.Tags))
-	for _, t := range d.TagSet.Tags {
+	tags := make(backends.Tags, len(list))
+	for _, t := range list {
 		if err := checkTag(t.Key, t.Value); err != nil {
 			return nil, err
 		}
@@ -125,7 +129,10 @@ func headerTags(text string) (backends.Tags, error) {
 	return tags, nil
 }
 
-const objectTagsLimited = "Object tags cannot be greater than 10"
+const (
+	objectTagsLimited = "Object tags cannot be greater than 10"
+	bucketTagsLimited = "Bucket tag count cannot be greater than 50"
+)
 
 func (c *call) getObjectTagging() error {
 	tags, version, err := c.Service.Tags(c.ctx, c.bucket, c.key, c.query.Get("versionId"))
@@ -166,7 +173,7 @@ const (
 func (c *call) getBucketTagging() error {
 	text, err := c.configured(configTagging)
 	if err == nil && text == nil {
-		err = refused(http.StatusNotFound, "NoSuchTagSet", "The TagSet does not exist", field{"BucketName", c.bucketName})
+		err = refused(http.StatusNotFound, "NoSuchTagSet", "The TagSet does not exist.", field{"BucketName", c.bucketName})
 	}
 	if err != nil {
 		return err
@@ -179,7 +186,7 @@ func (c *call) putBucketTagging() error {
 	if err := c.readConfig("Tagging", &document); err != nil {
 		return err
 	}
-	tags, err := document.tags(maxBucketTags, "Bucket tag count cannot be greater than 50")
+	tags, err := document.tags(maxBucketTags, bucketTagsLimited)
 	if err != nil {
 		return err
 	}

@@ -4,14 +4,22 @@ import (
 	"encoding/xml"
 	"errors"
 	"net/http"
+	"strings"
 
 	"chatelaine/backends"
 	"chatelaine/gateway/objects"
 )
 
+// minVersion is the length of the shortest version that any backend makes, but for
+// numbers and the null version.
+const minVersion = 24
+
 // validVersion says whether a text can be a version at all: what S3 and the
 // backends make up of letters, digits and a few marks.
 func validVersion(v string) bool {
+	if v != backends.NullVersion && len(v) < minVersion && strings.Trim(v, "0123456789") != "" {
+		return false
+	}
 	for _, ch := range []byte(v) {
 		if !alphanumeric(ch|0x20) && ch != '-' && ch != '_' && ch != '.' {
 			return false

@@ -82,6 +82,7 @@ func TestOlderVersionsAreReadAndDeleted(t *testing.T) {
 	w.wants(read("?versionId="+two), 404, "NoSuchVersion")
 	w.wants(read("?versionId="), 400, "InvalidArgument")
 	w.wants(read("?versionId=a/b"), 400, "InvalidArgument")
+	w.wants(read("?versionId=too-short-for-a-version"), 400, "InvalidArgument")
 	w.wants(w.send(sent{method: "DELETE", path: "/bucket/k?versionId=a%20b"}), 400, "InvalidArgument")
 }
 
