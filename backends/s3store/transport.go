@@ -8,10 +8,17 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
+	// smallBatch is enough for a body that is buffered, manyBatch for one of many
+	// bodies at once: 16 sealed chunks, a message header and framing. With them the
+	// memory of a transfer stays bounded when there are many.
+	smallBatch = 64 << 10
+	manyBatch  = 16*(16<<10+16) + 8<<10
+	manyBodies = 8
 	// batchSize is what a body's Reader is asked for at once and what goes to the
 	// socket in one write. It has room for 64 sealed chunks, a message header and
 	// the framing of aws-chunked, so that a sealer fills it in one call.
@@ -63,14 +70,14 @@ type dialer struct {
 	net     net.Dialer
 	tls     *tls.Config
 	stall   time.Duration
-	batches *sync.Pool // of *[batchSize]byte
+	batches *batches
 }
 
 func newDialer(roots *x509.CertPool, stall time.Duration) *dialer {
 	return &dialer{
 		net:     net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive},
 		stall:   stall,
-		batches: &sync.Pool{New: func() any { return new([batchSize]byte) }},
+		batches: newBatches(),
 		tls: &tls.Config{
 			MinVersion:                  tls.VersionTLS12,
 			RootCAs:                     roots,
@@ -114,7 +121,7 @@ func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn
 // peer that takes nothing for as long as stall.
 type conn struct {
 	net.Conn
-	batches *sync.Pool
+	batches *batches
 	stall   time.Duration
 }
 
@@ -128,10 +135,10 @@ func (c *conn) Write(p []byte) (int, error) {
 // ReadFrom is what net/http's Transport copies a request body with. Its own copy
 // loop takes 32 KiB at a time, and a TCPConn tries splice before that.
 func (c *conn) ReadFrom(r io.Reader) (written int64, err error) {
-	batch, _ := c.batches.Get().(*[batchSize]byte)
-	defer c.batches.Put(batch)
+	batch, done := c.batches.get(r)
+	defer done()
 	for {
-		n, readErr := r.Read(batch[:])
+		n, readErr := r.Read(batch)
 		if n > 0 {
 			n, err := c.Write(batch[:n])
 			written += int64(n)
@@ -145,6 +152,35 @@ func (c *conn) ReadFrom(r io.Reader) (written int64, err error) {
 		if readErr != nil {
 			return written, readErr
 		}
+	}
+}
+
+// batches are the buffers that bodies go through, of three sizes.
+type batches struct {
+	bodies           atomic.Int64 // under way
+	small, many, few sync.Pool    // of *[]byte
+}
+
+func newBatches() *batches {
+	sized := func(n int) sync.Pool {
+		return sync.Pool{New: func() any { b := make([]byte, n); return &b }}
+	}
+	return &batches{small: sized(smallBatch), many: sized(manyBatch), few: sized(batchSize)}
+}
+
+// get takes a buffer for a body; done gives it back.
+func (b *batches) get(r io.Reader) (batch []byte, done func()) {
+	pool := &b.few
+	if b.bodies.Add(1) > manyBodies {
+		pool = &b.many
+	}
+	if limited, ok := r.(*io.LimitedReader); ok && limited.N <= smallBatch {
+		pool = &b.small
+	}
+	p, _ := pool.Get().(*[]byte)
+	return *p, func() {
+		b.bodies.Add(-1)
+		pool.Put(p)
 	}
 }
 

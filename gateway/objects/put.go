@@ -86,7 +86,7 @@ func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk key
 	if err != nil {
 		return backends.Written{}, err
 	}
-	options, done := s.stream()
+	options, done := s.stream(r.Size)
 	defer done()
 	if r.Late != "" {
 		options.Checksum = func() (sealed.Checksum, error) {

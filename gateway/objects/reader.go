@@ -61,7 +61,7 @@ func (q *query) reader(f *found, span Span, object *backends.Object, header []by
 	if err != nil {
 		return nil, err
 	}
-	options, done := q.stream()
+	options, done := q.stream(span.Length)
 	opener, err := q.suite.NewOpener(f.table, f.env.DEK, object.Body, sealed.Read{
 		Window: sealed.Window{Offset: object.Range.Offset, Length: object.Range.Length},
 		Off:    span.Offset, N: span.Length, Header: header, Options: options,

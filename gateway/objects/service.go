@@ -144,17 +144,20 @@ func idOf(b keys.Bucket, key, version string) backends.ObjectID {
 	return backends.ObjectID{Bucket: b.StoreName, Key: key, Version: version}
 }
 
-// stream counts a running transfer and says how many chunks it may work on at
-// once: the more transfers, the smaller, so that memory stays within 2 MiB for
-// each. The caller calls done when the transfer has ended.
-func (s *Service) stream() (o sealed.Options, done func()) {
+// stream counts a running transfer of n plaintext bytes and says how many chunks
+// it may work on at once: the more transfers, the fewer, so that memory stays
+// within 2 MiB for each. The caller calls done when the transfer has ended.
+func (s *Service) stream(size int64) (o sealed.Options, done func()) {
 	n := s.streams.Add(1)
 	switch {
 	case n > 16:
 		o.Batch = 16
 	case n > 8:
 		o.Batch = 32
+	default:
+		o.Batch = sealed.MaxBatch
 	}
+	o.Batch = int(min(int64(o.Batch), size/sealed.ChunkSize+1))
 	var once atomic.Bool
 	return o, func() {
 		if once.CompareAndSwap(false, true) {

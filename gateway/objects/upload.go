@@ -168,7 +168,7 @@ func staged(size int64) bool { return size < sealed.MinPartSize }
 
 func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (PartResult, error) {
 	body, value := u.checksummed(r)
-	options, done := s.stream()
+	options, done := s.stream(r.Size)
 	defer done()
 	sealer, err := s.suite.NewPartSealer(body, r.Size, u.stash.DEK, r.Number, options)
 	if err != nil {
