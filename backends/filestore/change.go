@@ -131,16 +131,16 @@ func (k slot) makeRoom(t *staged, old record, seen *[]record) error {
 // a lock, and only where versions are kept.
 func (k slot) keep(version string) error {
 	to := k.olderPath(version)
-	err := os.Link(k.path(), to)
+	err := k.link(k.path(), to)
 	switch {
 	case absent(err):
 		return &noFolder{k.older(), k.versions(k.bucketName)}
 	case errors.Is(err, os.ErrExist):
 		temp := k.Store.path("tmp", randomName())
-		if err := os.Link(k.path(), temp); err != nil {
+		if err := k.link(k.path(), temp); err != nil {
 			return err
 		}
-		err = os.Rename(temp, to)
+		err = k.rename(temp, to)
 		os.Remove(temp)
 	}
 	if err != nil {
@@ -162,7 +162,7 @@ func (k slot) place(t *staged, inPlace bool) error {
 			to, toTop = older, top
 		}
 	}
-	if err := move(t.file.Name(), to, toTop); err != nil {
+	if err := k.move(t.file.Name(), to, toTop); err != nil {
 		return err
 	}
 	t.placed = true
@@ -174,12 +174,12 @@ func (k slot) place(t *staged, inPlace bool) error {
 func (k slot) placed(t *staged, at, older string) (err error) {
 	null := t.version() == backends.NullVersion
 	if t.Marker && at != older {
-		err = os.Rename(at, older)
+		err = k.rename(at, older)
 	} else if null && t.Stamp != "" && at != older {
-		err = present(os.Remove(older))
+		err = present(k.unlink(older))
 	}
 	if null {
-		err = errors.Join(err, present(os.Remove(k.notePath(backends.NullVersion))))
+		err = errors.Join(err, present(k.unlink(k.notePath(backends.NullVersion))))
 	}
 	return err
 }
@@ -320,7 +320,7 @@ func (r *removal) newestGoes() error {
 	}
 	next := ""
 	if r.versioned() {
-		if err := present(os.Remove(r.olderPath(r.version))); err != nil {
+		if err := present(r.unlink(r.olderPath(r.version))); err != nil {
 			return err
 		}
 		refs, err := r.history("")
@@ -335,9 +335,9 @@ func (r *removal) newestGoes() error {
 		return err
 	}
 	if next == "" {
-		return os.Remove(r.path())
+		return r.unlink(r.path())
 	}
-	return os.Rename(r.olderPath(next), r.path())
+	return r.rename(r.olderPath(next), r.path())
 }
 
 // nextLive is the first of these versions, unless it is a marker.
@@ -376,10 +376,10 @@ func (r *removal) olderGoes(covered bool) (err error) {
 		}
 	}
 	if next == "" {
-		return os.Remove(r.olderPath(r.version))
+		return r.unlink(r.olderPath(r.version))
 	}
-	if err := move(r.olderPath(r.version), r.path(), r.objects(r.bucketName)); err != nil {
+	if err := r.move(r.olderPath(r.version), r.path(), r.objects(r.bucketName)); err != nil {
 		return err
 	}
-	return os.Rename(r.olderPath(next), r.path())
+	return r.rename(r.olderPath(next), r.path())
 }

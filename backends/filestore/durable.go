@@ -37,6 +37,29 @@ func (d *durable) add(dir string, id folderID) {
 	d.ids[dir] = id
 }
 
+// The three ways to change what names there are. Tests stop them.
+
+func (s *Store) rename(from, to string) error {
+	if err := s.moving(); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+func (s *Store) link(from, to string) error {
+	if err := s.moving(); err != nil {
+		return err
+	}
+	return os.Link(from, to)
+}
+
+func (s *Store) unlink(path string) error {
+	if err := s.moving(); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
 // syncFolder makes the names in a folder durable. A folder that has gone has none.
 func (s *Store) syncFolder(dir string) error {
 	f, err := os.Open(dir)

@@ -70,6 +70,7 @@ type Store struct {
 	known   durable
 	names   folderCache
 	fsync   func(*os.File) error // os.File.Sync; tests put faults here
+	moving  func() error         // comes before every change of a name; for tests
 
 	stop    context.CancelFunc
 	sweeper sync.WaitGroup
@@ -82,7 +83,7 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Root == "" || err != nil || len(root) > maxRoot {
 		return nil, errors.Join(fmt.Errorf("filestore: opening %q: a root of 1 to %d bytes is needed", cfg.Root, maxRoot), err)
 	}
-	s := &Store{root: root, log: cfg.Logger, fsync: (*os.File).Sync}
+	s := &Store{root: root, log: cfg.Logger, fsync: (*os.File).Sync, moving: func() error { return nil }}
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}

@@ -115,7 +115,7 @@ func (s *Store) forgetUpload(bucket, id string) error {
 	if id == "" {
 		return nil
 	}
-	if err := os.Remove(s.uploadPath(bucket, id)); err != nil && !absent(err) {
+	if err := s.unlink(s.uploadPath(bucket, id)); err != nil && !absent(err) {
 		return err
 	}
 	return nil

@@ -53,7 +53,7 @@ func (k slot) writeNote(version string, n note) error {
 
 func (k slot) removeNote(version string) error {
 	path := k.notePath(version)
-	if err := os.Remove(path); err != nil {
+	if err := k.unlink(path); err != nil {
 		return present(err)
 	}
 	prune(filepath.Dir(path), k.notes(k.bucketName))

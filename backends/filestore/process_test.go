@@ -30,7 +30,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	do := map[string]func(*Store) error{"write": writeForEver, "create": createOnce, "count": countUp}[os.Getenv(childEnv)]
+	do := map[string]func(*Store) error{"write": writeForEver, "version": versionForEver, "create": createOnce, "count": countUp}[os.Getenv(childEnv)]
 	if do == nil {
 		os.Exit(m.Run())
 	}

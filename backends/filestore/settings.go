@@ -82,7 +82,7 @@ func (s *Store) writeFramed(path string, v any) error {
 		return err
 	}
 	defer t.discard()
-	err = os.Rename(t.file.Name(), path)
+	err = s.rename(t.file.Name(), path)
 	t.placed = err == nil
 	return err
 }

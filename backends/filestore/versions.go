@@ -49,8 +49,8 @@ type noFolder struct{ dir, top string }
 func (e *noFolder) Error() string { return fmt.Sprintf("folder %q is not there", e.dir) }
 
 // move renames into a folder below top that may be missing.
-func move(from, to, top string) error {
-	err := os.Rename(from, to)
+func (s *Store) move(from, to, top string) error {
+	err := s.rename(from, to)
 	if absent(err) {
 		return &noFolder{filepath.Dir(to), top}
 	}
