@@ -84,6 +84,46 @@ func TestMemoryIsBoundedByTheNumberOfTransfers(t *testing.T) {
 	}
 }
 
+// TestMemoryIsBoundedForManySmallTransfers puts small objects from 32 clients at
+// once, for which buffers of a large object's size would be too much.
+func TestMemoryIsBoundedForManySmallTransfers(t *testing.T) {
+	large(t)
+	const transfers, rounds = 32, 60
+	limit := 64*mib + transfers*2*mib
+	pattern := harness.NewPattern(2)
+	for _, size := range []int64{4 << 10, mib} {
+		t.Run(fmt.Sprintf("%d KiB", size>>10), func(t *testing.T) {
+			w := newWorld(t, newSink(t))
+			path := "/" + w.bucket() + "/object"
+			atOnce(t, transfers, func() error { return putMany(t.Context(), w.client(), path, pattern, size, rounds) })
+			memory, err := harness.MemoryOf(w.PID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d objects of %d KiB, %d at once: peak of memory %d MiB, allowed are %d MiB",
+				transfers*rounds, size>>10, transfers, memory.Peak/mib, limit/mib)
+			if memory.Peak > limit {
+				t.Errorf("got a peak of %d bytes, want at most %d", memory.Peak, limit)
+			}
+		})
+	}
+}
+
+func putMany(ctx context.Context, c *harness.Client, path string, pattern *harness.Pattern, size int64, rounds int) error {
+	for range rounds {
+		resp, err := c.Do(ctx, harness.Request{Method: http.MethodPut, Path: path, Body: pattern.Reader(size), Size: size})
+		if err != nil {
+			return err
+		}
+		_, err = harness.Drain(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("PUT %s: status %d, error %w", path, resp.StatusCode, err)
+		}
+	}
+	return nil
+}
+
 // atOnce calls f many times at once and waits for all.
 func atOnce(t *testing.T, n int, f func() error) {
 	t.Helper()
