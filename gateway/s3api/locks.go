@@ -271,7 +271,11 @@ func (c *call) getHold() error {
 
 func (c *call) putHold() error {
 	var document struct{ Status string }
-	if err := c.readConfig("LegalHold", &document); err != nil {
+	text, err := c.readBody()
+	if err != nil {
+		return err
+	}
+	if err := decodeXML(text, "LegalHold", &document); err != nil { // also where there is none, as on S3
 		return err
 	}
 	if document.Status != "ON" && document.Status != "OFF" {

@@ -122,7 +122,7 @@ func TestRetentionsAndHolds(t *testing.T) {
 		{"no date", sent{method: "PUT", path: "/locked/k?retention", body: retention("GOVERNANCE", "x")}, "MalformedXML"},
 		{"the past", sent{method: "PUT", path: "/locked/k?retention", body: retention("GOVERNANCE", "2000-01-01T00:00:00Z")}, "InvalidArgument"},
 		{"an unknown hold", sent{method: "PUT", path: "/locked/k?legal-hold", body: "<LegalHold><Status>x</Status></LegalHold>"}, "MalformedXML"},
-		{"no hold", sent{method: "PUT", path: "/locked/k?legal-hold"}, "MissingRequestBodyError"},
+		{"no hold", sent{method: "PUT", path: "/locked/k?legal-hold"}, "MalformedXML"},
 		{"set", sent{method: "PUT", path: "/locked/k?retention", body: retention("GOVERNANCE", inAnHour())}, ""},
 		{"shortened", sent{method: "PUT", path: "/locked/k?retention", body: retention("GOVERNANCE", soon)}, "AccessDenied"},
 		{"removed", sent{method: "PUT", path: "/locked/k?retention", body: "<Retention/>"}, "AccessDenied"},

@@ -172,7 +172,7 @@ func (c *call) storeForm(fields sigv4.Form, file *formFile) error {
 	_, _ = io.Copy(io.Discard, file)
 	h := c.w.Header()
 	h.Set("Etag", quoted(result.ETag))
-	setIf(h, "X-Amz-Version-Id", result.Version)
+	setMade(h, result.Version)
 	setEncryption(h, result.KEK)
 	setChecksum(h, objects.Checksum{Algorithm: body.stated.algorithm, Value: body.value()})
 	return c.answerForm(fields, result.ETag)

@@ -52,10 +52,17 @@ func (c *call) store(body *upload) (objects.PutResult, error) {
 func (c *call) answerPut(etag, version, kek string) {
 	h := c.w.Header()
 	h.Set("Etag", quoted(etag))
-	setIf(h, "X-Amz-Version-Id", version)
+	setMade(h, version)
 	setEncryption(h, kek)
 	h.Set("Content-Length", "0")
 	c.w.WriteHeader(http.StatusOK)
+}
+
+// setMade names the version that a write has made. S3 is silent about null ones.
+func setMade(h http.Header, version string) {
+	if version != backends.NullVersion {
+		setIf(h, "X-Amz-Version-Id", version)
+	}
 }
 
 // setEncryption says that the object is sealed, and under which KEK: an SDK then

@@ -155,3 +155,13 @@ func TestAVersionedBucketIsDeletedOnceItIsEmpty(t *testing.T) {
 	w.wants(w.send(sent{method: "PUT", path: "/bucket?tagging", body: tagSet("a", "c")}), 204, "")
 	w.wants(w.send(sent{method: "DELETE", path: "/bucket"}), 204, "")
 }
+
+// S3 says the version of what it has stored, but not that it is the null version.
+func TestNullVersionsAreMadeInSilence(t *testing.T) {
+	w := newWorld(t).versioned()
+	w.wants(w.send(sent{method: "PUT", path: "/bucket?versioning", body: "<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>"}), 200, "")
+	equal(t, "PUT", versionOf(w.put("k", "v")), "")
+	equal(t, "copy", versionOf(w.copy("/bucket/c", "bucket/k")), "")
+	equal(t, "GET", versionOf(w.send(sent{method: "GET", path: "/bucket/k"})), "null")
+	equal(t, "GET by version", string(w.send(sent{method: "GET", path: "/bucket/k?versionId=null"}).body), "v")
+}

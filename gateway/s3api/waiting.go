@@ -32,7 +32,7 @@ func (c *call) patiently(work func() (outcome, error)) error {
 	}
 	h := c.w.Header()
 	setEncryption(h, o.kek)
-	setIf(h, "X-Amz-Version-Id", o.version)
+	setMade(h, o.version)
 	setIf(h, "X-Amz-Copy-Source-Version-Id", o.source)
 	return c.writeXML(http.StatusOK, o.document)
 }
