@@ -213,7 +213,7 @@ func (s *Service) clearReserved(ctx context.Context, b keys.Bucket, store backen
 			}
 		}
 		if !page.Truncated {
-			return records, s.clearVersions(ctx, b, store)
+			return records, s.clearVersions(ctx, b, store, ReservedPrefix)
 		}
 	}
 }

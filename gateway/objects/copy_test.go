@@ -215,3 +215,19 @@ func TestBucketConfigurationsAreSealedAndSeenElsewhere(t *testing.T) {
 		t.Errorf("after removing: got %v, want ErrNoConfig", err)
 	}
 }
+
+func TestUploadsLeaveNoVersionsOfTheirStash(t *testing.T) {
+	w := newWorld(t)
+	if err := w.SetVersioning(t.Context(), w.bucket, backends.VersioningEnabled); err != nil {
+		t.Fatal(err)
+	}
+	w.upload("key", []int{1, 2}, [][]byte{noise(5 * mib), noise(10)})
+	page, err := w.store.ListVersions(t.Context(), w.bucket.StoreName, &backends.ListVersionsOptions{Prefix: ReservedPrefix + "uploads/"})
+	if err != nil || len(page.Versions) != 0 {
+		t.Errorf("left behind: %+v, error %v", page.Versions, err)
+	}
+	listed, err := w.ListVersions(t.Context(), VersionsRequest{Bucket: w.bucket})
+	if err != nil || len(listed.Versions) != 1 || listed.Versions[0].Size != 5*mib+10 {
+		t.Errorf("listed %+v, error %v", listed, err)
+	}
+}

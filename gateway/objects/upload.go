@@ -244,21 +244,29 @@ func (s *Service) Abort(ctx context.Context, r UploadRef) error {
 	return nil
 }
 
-// clearUpload deletes the stash and what is staged beside it.
+// clearUpload deletes the stash and what is staged beside it, with the versions
+// that a bucket may keep of them.
 func (s *Service) clearUpload(ctx context.Context, store backends.Store, r UploadRef) error {
 	s.stashes.Remove(r.cacheKey())
+	dir, versioned := sealed.StashDir(r.ID), false
 	for {
-		page, err := store.List(ctx, r.Bucket.StoreName, &backends.ListOptions{Prefix: sealed.StashDir(r.ID)})
+		page, err := store.List(ctx, r.Bucket.StoreName, &backends.ListOptions{Prefix: dir})
 		if err != nil {
 			return err
 		}
 		for _, e := range page.Entries {
-			if _, err := store.Delete(ctx, idOf(r.Bucket, e.Key, ""), nil); err != nil {
+			deleted, err := store.Delete(ctx, idOf(r.Bucket, e.Key, ""), nil)
+			if err != nil {
 				return err
 			}
+			versioned = versioned || deleted.Marker
 		}
 		if !page.Truncated {
-			return nil
+			break
 		}
 	}
+	if !versioned {
+		return nil
+	}
+	return s.clearVersions(ctx, r.Bucket, store, dir)
 }
