@@ -54,6 +54,16 @@ lint: ## vet, build without cgo, golangci-lint
 	CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/chatelaine
 	$$(test/tools/build.sh lint) run --timeout 15m ./...
 
+# What reads what anybody on the network may send: package and target.
+FUZZED := s3api:FuzzTarget s3api:FuzzXML sigv4:FuzzChunked sigv4:FuzzVerify
+FUZZTIME ?= 60s
+
+.PHONY: fuzz
+fuzz: ## fuzz what reads requests, FUZZTIME each
+	@for f in $(FUZZED); do \
+		$(GO) test -run '^$$' -fuzz "^$${f#*:}$$" -fuzztime $(FUZZTIME) -parallel 2 ./gateway/$${f%:*} || exit 1; \
+	done
+
 .PHONY: bench
 bench: ## measure the gateway before MinIO against MinIO bare (BENCH=-quick: a minute)
 	test/tools/install.sh softhsm2
