@@ -2,7 +2,6 @@ package backendtest
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"chatelaine/backends"
@@ -129,7 +128,7 @@ func completeConditions(f *fixture) {
 		page, err := f.parts.ListParts(f.Context(), up, 0, 0)
 		f.ok(err)
 		if len(page.Parts) != 1 {
-			f.Fatal(fmt.Sprintf("after failure %d the upload has parts %v", i, page.Parts))
+			f.Fatalf("after failure %d the upload has parts %v", i, page.Parts)
 		}
 	}
 	_, err := f.parts.Complete(f.Context(), up, parts, backends.Conditions{IfMatch: []string{w.ETag}})

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	bypassHeader = "x-amz-bypass-governance-retention"
+	bypassHeader = "x-amz-bypass-governance-retention" //nolint:gosec // G101: the name of a header
 	lockMode     = "X-Amz-Object-Lock-Mode"
 	lockUntil    = "X-Amz-Object-Lock-Retain-Until-Date"
 	lockHold     = "X-Amz-Object-Lock-Legal-Hold"
