@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -18,17 +19,15 @@ import (
 
 const brokenEnv = "BACKENDTEST_BROKEN"
 
-// brokenStores do one thing wrong each. The value of test is in the name of a test
-// that must fail.
-func brokenStores() map[string]struct {
+type brokenStore struct {
 	test  string
 	store func(*memstore.Store) backends.Store
-} {
-	type s = struct {
-		test  string
-		store func(*memstore.Store) backends.Store
-	}
-	return map[string]s{
+}
+
+// brokenStores do one thing wrong each. The value of test is in the name of a test
+// that must fail.
+func brokenStores() map[string]brokenStore {
+	return map[string]brokenStore{
 		"ignores conditions":      {"Conditions/OfPut", func(m *memstore.Store) backends.Store { return unconditional{m} }},
 		"cleans keys":             {"Keys/AreUsedAsTheyAre", func(m *memstore.Store) backends.Store { return cleaning{m} }},
 		"stores short bodies":     {"Bodies/", func(m *memstore.Store) backends.Store { return patient{m} }},
@@ -110,9 +109,15 @@ func (s sorting) Complete(ctx context.Context, id backends.UploadID, parts []bac
 	return s.Store.Complete(ctx, id, parts, c)
 }
 
+func allBroken() map[string]brokenStore {
+	all := brokenStores()
+	maps.Copy(all, brokenCapabilities())
+	return all
+}
+
 // TestBrokenStore is run by TestTheSuiteNoticesBrokenStores, in another process.
 func TestBrokenStore(t *testing.T) {
-	broken, ok := brokenStores()[os.Getenv(brokenEnv)]
+	broken, ok := allBroken()[os.Getenv(brokenEnv)]
 	if !ok {
 		return
 	}
@@ -120,10 +125,10 @@ func TestBrokenStore(t *testing.T) {
 }
 
 func TestTheSuiteNoticesBrokenStores(t *testing.T) {
-	for name, broken := range brokenStores() {
+	for name, broken := range allBroken() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenStore$")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenStore$/^Suite$/^"+broken.test)
 			cmd.Env = append(os.Environ(), brokenEnv+"="+name)
 			out, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), "--- FAIL: TestBrokenStore/Suite/"+broken.test) {
