@@ -35,13 +35,13 @@ func benchStore(b *testing.B, sync bool) (*Store, backends.ObjectID) {
 	if !sync {
 		s.fsync = noSync
 	}
-	b.Cleanup(func() { s.Close() }) //nolint:errcheck // the benchmark is over
+	b.Cleanup(func() { s.Close() })
 	return s, backends.ObjectID{Bucket: "bucket", Key: "dir/key"}
 }
 
 func cpuSeconds() float64 {
 	var u syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_SELF, &u) //nolint:errcheck // it cannot fail with this argument
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
@@ -80,7 +80,7 @@ func BenchmarkGet(b *testing.B) {
 				if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{o.Body}, buf); n != size || err != nil {
 					b.Fatal(n, err)
 				}
-				o.Body.Close() //nolint:errcheck // opened for reading
+				o.Body.Close()
 			}
 			b.ReportMetric((cpuSeconds()-cpu)/float64(b.N)/float64(size)*1e9, "cpu-s/GB")
 		})

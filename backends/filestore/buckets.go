@@ -31,7 +31,7 @@ func (s *Store) create(ctx context.Context, name string, c settings) error {
 
 func (s *Store) createBucket(name string, c settings) error {
 	temp := s.path("tmp", newFolder+randomName())
-	defer os.RemoveAll(temp) //nolint:errcheck // the sweeper comes again
+	defer os.RemoveAll(temp)
 	for _, dir := range []string{"", "/objects", "/uploads", "/parts"} {
 		if err := os.Mkdir(temp+dir, 0o700); err != nil {
 			return err
@@ -83,11 +83,10 @@ func (s *Store) retireBucket(name, temp string) error {
 	if found {
 		return backends.ErrBucketNotEmpty
 	}
-	if err := os.Rename(s.bucket(name), temp); absent(err) {
+	if err = os.Rename(s.bucket(name), temp); absent(err) {
 		return backends.ErrBucketNotFound
-	} else {
-		return err
 	}
+	return err
 }
 
 // HeadBucket looks for the bucket's folder.
@@ -104,11 +103,11 @@ func (s *Store) checkBucket(name string) error {
 	if backends.CheckBucket(name) != nil {
 		return backends.ErrBucketNotFound
 	}
-	if _, err := os.Lstat(s.objects(name)); absent(err) {
-		return backends.ErrBucketNotFound
-	} else {
-		return err
+	there, err := isThere(s.objects(name))
+	if err == nil && !there {
+		err = backends.ErrBucketNotFound
 	}
+	return err
 }
 
 // ListBuckets reads the buckets folder.

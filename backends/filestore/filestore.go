@@ -196,7 +196,7 @@ func (s *Store) path(elem ...string) string {
 
 func randomName() string {
 	b := make([]byte, 16)
-	rand.Read(b) //nolint:errcheck // crypto/rand.Read never fails
+	rand.Read(b)
 	return hex.EncodeToString(b)
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"chatelaine/backends"
@@ -183,7 +184,7 @@ func closeAll(records []record) {
 
 func (r record) close() {
 	if r.file != nil {
-		r.file.Close() //nolint:errcheck // opened for reading
+		r.file.Close()
 	}
 }
 
@@ -287,6 +288,15 @@ func (r record) table() ([]partRow, error) {
 		return nil, fmt.Errorf("%w: its parts are shorter than it", errDamaged)
 	}
 	return rows, nil
+}
+
+// isThere looks for a path. It costs less than opening what is mostly not there.
+func isThere(path string) (bool, error) {
+	err := syscall.Access(path, 0)
+	if err == nil || absent(err) {
+		return err == nil, nil
+	}
+	return false, &os.PathError{Op: "access", Path: path, Err: err}
 }
 
 // absent says that a path is not there.

@@ -156,7 +156,7 @@ func anyKey(dir, prefix string, counts func(path string) (bool, error)) (string,
 	if err != nil {
 		return "", false, present(err)
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	for {
 		names, err := f.Readdirnames(64)
 		for _, name := range names {
@@ -194,7 +194,7 @@ func holdsNames(dir string) (bool, error) {
 	if err != nil {
 		return false, present(err)
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	_, err = f.Readdirnames(1)
 	if errors.Is(err, io.EOF) {
 		return false, nil

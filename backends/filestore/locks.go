@@ -46,7 +46,7 @@ func (l *locks) close() error {
 // with runs do while no other change of the key, or of its whole bucket, is under way.
 func (l *locks) with(bucket, key string, do func() error) error {
 	h := fnv.New32a()
-	h.Write([]byte(bucket + "/" + key)) //nolint:errcheck // a hash never fails
+	h.Write([]byte(bucket + "/" + key))
 	i := int(h.Sum32() % stripes)
 	if err := l.lock(i); err != nil {
 		return err

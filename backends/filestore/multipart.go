@@ -24,7 +24,8 @@ import (
 const noteName = "upload" // within parts/ID: whose parts they are
 
 func (s *Store) uploadPath(bucket, id string) string { return s.path("buckets", bucket, "uploads", id) }
-func (s *Store) partsPath(bucket, id string) string  { return s.path("buckets", bucket, "parts", id) }
+
+func (s *Store) partsPath(bucket, id string) string { return s.path("buckets", bucket, "parts", id) }
 
 func (s *Store) partPath(bucket, id string, number int) string {
 	return fmt.Sprintf("%s/%05d", s.partsPath(bucket, id), number)

@@ -26,6 +26,9 @@ func (k slot) notePath(version string) string {
 // annotate puts the note's tags and lock in the place of those of the header.
 func (k slot) annotate(rec *record) error {
 	path := k.notePath(rec.version())
+	if there, err := isThere(path); !there {
+		return err
+	}
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return present(err)

@@ -70,7 +70,7 @@ type step struct {
 
 func (s step) say() {
 	line, _ := json.Marshal(s)
-	os.Stdout.Write(append(line, '\n')) //nolint:errcheck // short writes to a pipe are whole or not at all
+	os.Stdout.Write(append(line, '\n'))
 }
 
 // content is what a seed stands for: some sizes are around a buffer, most are small.
@@ -144,7 +144,7 @@ func TestEveryAcknowledgedObjectSurvivesKill9(t *testing.T) {
 	state, rounds, steps := map[string]int{}, 25, 0
 	for round := range rounds {
 		cmd, out := child(t, "write", root)
-		kill := time.AfterFunc(time.Duration(30+rand.IntN(150))*time.Millisecond, func() { cmd.Process.Kill() }) //nolint:errcheck // Wait tells
+		kill := time.AfterFunc(time.Duration(30+rand.IntN(150))*time.Millisecond, func() { cmd.Process.Kill() })
 		pending := map[string]step{}
 		for lines := bufio.NewScanner(out); lines.Scan(); steps++ {
 			var st step
@@ -294,8 +294,8 @@ func TestOneOfTwoProcessesCreatesAnObject(t *testing.T) {
 		if !p.out.Scan() || p.out.Text() != "ready" {
 			t.Fatal("a child is not ready")
 		}
-		defer cmd.Wait() //nolint:errcheck // the test is over
-		defer in.Close() //nolint:errcheck // ends the child
+		defer cmd.Wait()
+		defer in.Close()
 	}
 	wins := map[int]int{}
 	for round := range 200 {

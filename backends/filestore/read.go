@@ -63,14 +63,17 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 // open opens an object's or a version's file. Where it has parts they are held, too:
 // see dispose.
 func (s *Store) open(ctx context.Context, id backends.ObjectID) (record, error) {
-	if err := s.admit(ctx, id.Bucket, id.Key, backends.Attributes{}); err != nil {
+	if err := errors.Join(ctx.Err(), backends.CheckKey(id.Key)); err != nil {
 		return record{}, err
+	}
+	if backends.CheckBucket(id.Bucket) != nil { // before its name becomes a path
+		return record{}, backends.ErrBucketNotFound
 	}
 	k := s.slot(id.Bucket, id.Key)
 	for range attempts {
 		rec, err := k.open(id.Version)
 		if err != nil {
-			return record{}, err
+			return record{}, k.whyNot(err)
 		}
 		held, err := rec.hold()
 		if held {
@@ -82,6 +85,17 @@ func (s *Store) open(ctx context.Context, id backends.ObjectID) (record, error) 
 		}
 	}
 	return record{}, fmt.Errorf("%w: %q is replaced all the time", backends.ErrUnavailable, k.path())
+}
+
+// whyNot says of what was not found whether its bucket was. Most reads find it, and
+// need not look for the bucket.
+func (k slot) whyNot(err error) error {
+	if errors.Is(err, backends.ErrNotFound) || errors.Is(err, backends.ErrVersionNotFound) {
+		if bucketErr := k.checkBucket(k.bucketName); bucketErr != nil {
+			return bucketErr
+		}
+	}
+	return err
 }
 
 // openObject opens the file of a key.

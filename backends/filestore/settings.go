@@ -49,7 +49,11 @@ func (s *Store) prepareVersion(bucket string, h *header) error {
 // settings reads a bucket's settings. They count for a change of a key as long as
 // the key's lock is held.
 func (s *Store) settings(bucket string) (c settings, err error) {
-	b, err := os.ReadFile(s.path("buckets", bucket, settingsName))
+	path := s.bucket(bucket) + "/" + settingsName
+	if there, err := isThere(path); !there {
+		return c, err
+	}
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return c, present(err)
 	}

@@ -99,7 +99,7 @@ func quickDir(t *testing.T) string {
 	if err != nil {
 		return t.TempDir()
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // the test is over
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
 
@@ -271,7 +271,7 @@ func TestAFullDiskIsErrFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Unmount(root, unix.MNT_DETACH) //nolint:errcheck // the test is over
+	defer unix.Unmount(root, unix.MNT_DETACH)
 	f := within(t, open(t, root))
 	defer f.Close()
 	f.put("key", make([]byte, 1<<20))

@@ -64,7 +64,7 @@ func (s *Store) sweepTempName(name string) error {
 	if err != nil {
 		return present(err)
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	// Between its creation and its lock a file is as young as can be.
 	if time.Since(info.ModTime()) < time.Minute || !tryLock(f) {
 		return nil

@@ -28,7 +28,7 @@ type versionStep struct {
 
 func (s versionStep) say() {
 	line, _ := json.Marshal(s)
-	os.Stdout.Write(append(line, '\n')) //nolint:errcheck // short writes to a pipe are whole or not at all
+	os.Stdout.Write(append(line, '\n'))
 }
 
 // apply is the model: the seeds of a key's versions, the newest first, with 0 for
@@ -103,7 +103,7 @@ func TestEveryAcknowledgedVersionSurvivesKill9(t *testing.T) {
 	state, rounds, steps := map[string][]int{}, 15, 0
 	for round := range rounds {
 		cmd, out := child(t, "version", root)
-		kill := time.AfterFunc(time.Duration(30+rand.IntN(150))*time.Millisecond, func() { cmd.Process.Kill() }) //nolint:errcheck // Wait tells
+		kill := time.AfterFunc(time.Duration(30+rand.IntN(150))*time.Millisecond, func() { cmd.Process.Kill() })
 		pending := map[string]versionStep{}
 		for lines := bufio.NewScanner(out); lines.Scan(); steps++ {
 			var st versionStep

@@ -63,9 +63,9 @@ type staged struct {
 
 func (t *staged) discard() {
 	if !t.placed {
-		os.Remove(t.file.Name()) //nolint:errcheck // the sweeper comes again
+		os.Remove(t.file.Name())
 	}
-	t.file.Close() //nolint:errcheck // it was synced, or is of no use
+	t.file.Close()
 }
 
 // stage writes a header and a body to a temporary file and syncs it.
@@ -137,7 +137,7 @@ func copyBody(ctx context.Context, f *os.File, buf []byte, have int, r io.Reader
 		}
 		n, err := r.Read(buf[have:])
 		have += n
-		if ended = err == io.EOF; err != nil && !ended { //nolint:errorlint // exactReader returns it bare
+		if ended = err == io.EOF; err != nil && !ended {
 			return err
 		}
 		if have < min(wholeWrite, len(buf)) && !ended {
