@@ -41,8 +41,9 @@ test: test-parts ## install what is missing and run every test
 
 .PHONY: test-parts
 test-parts:
-	test/tools/install.sh softhsm2 opensc awscli python3-boto3 rclone s3cmd curl
+	test/tools/install.sh softhsm2 opensc awscli python3-boto3 rclone s3cmd curl restic s3fs nodejs npm
 	test/tools/build.sh minio >/dev/null
+	test/tools/build.sh versitygw >/dev/null
 
 .PHONY: test-short
 test-short: ## run the tests that need seconds, with what is installed

@@ -12,6 +12,8 @@ set -eu
 # present says whether what a package brings is there. dpkg knows best; without
 # dpkg, a program that the package is known for counts.
 present() {
+	# Node.js of other origin brings an npm that Debian's package conflicts with.
+	if [ "$1" = npm ] && command -v npm >/dev/null 2>&1; then return; fi
 	if command -v dpkg-query >/dev/null 2>&1; then
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 		return
@@ -21,6 +23,7 @@ present() {
 	opensc) command -v pkcs11-tool ;;
 	awscli) command -v aws ;;
 	python3-boto3) python3 -c 'import boto3' ;;
+	nodejs) command -v node ;;
 	*) command -v "$1" ;;
 	esac >/dev/null 2>&1
 }
