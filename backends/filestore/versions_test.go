@@ -219,6 +219,7 @@ func endHalfWay(t *testing.T, history string, n int, change func(inBucket) error
 	t.Helper()
 	f := within(t, open(t, quickDir(t)))
 	defer f.Close()
+	f.sweeper.Wait() // it would count as a step
 	f.fsync = noSync
 	f.live(history)
 	before, left := f.view(), n
@@ -333,6 +334,7 @@ func TestAVersionIsSyncedBeforeItIsHidden(t *testing.T) {
 	defer f.Close()
 	f.set(enabled)
 	f.put("a/k", nil)
+	f.sweeper.Wait()
 	rec := &syncs{root: root}
 	f.fsync = rec.sync
 	var moves []string
