@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2/expirable"
-
 	"chatelaine/backends"
 	"chatelaine/gateway/keys"
 	"chatelaine/gateway/sealed"
@@ -33,29 +31,29 @@ type configKey struct {
 	name  string
 }
 
-// configCache holds what was read; nil bytes stand for what is not there.
-type configCache = lru.LRU[configKey, []byte]
-
-func newConfigCache() *configCache {
-	return lru.NewLRU[configKey, []byte](configEntries, nil, configTTL)
+// cachedConfig is what was read, and when; nil bytes stand for what is not there.
+type cachedConfig struct {
+	data []byte
+	read time.Time
 }
 
 // BucketConfig reads a configuration: ErrNoConfig where there is none. Another
 // gateway's change is seen after ten seconds at the latest.
 func (s *Service) BucketConfig(ctx context.Context, b keys.Bucket, name string) ([]byte, error) {
 	key := configKey{b.Space, name}
-	data, ok := s.configs.Get(key)
-	if !ok {
+	c, ok := s.configs.Get(key)
+	if !ok || s.now().Sub(c.read) > configTTL {
+		c = cachedConfig{read: s.now()}
 		var err error
-		if data, err = s.readConfig(ctx, b, name); err != nil && !errors.Is(err, backends.ErrNotFound) {
+		if c.data, err = s.readConfig(ctx, b, name); err != nil && !errors.Is(err, backends.ErrNotFound) {
 			return nil, wrap(err, "reading the configuration of", b)
 		}
-		s.configs.Add(key, data)
+		s.configs.Add(key, c)
 	}
-	if data == nil {
+	if c.data == nil {
 		return nil, ErrNoConfig
 	}
-	return data, nil
+	return c.data, nil
 }
 
 func (s *Service) readConfig(ctx context.Context, b keys.Bucket, name string) ([]byte, error) {

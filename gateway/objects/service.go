@@ -59,7 +59,7 @@ type Service struct {
 	suite   sealed.Suite
 	tables  *lru.Cache[tableKey, cachedTable]
 	stashes *lru.Cache[stashKey, []byte]
-	configs *configCache
+	configs *lru.Cache[configKey, cachedConfig]
 	now     func() time.Time
 	streams atomic.Int64
 }
@@ -86,9 +86,13 @@ func New(c Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("objects: making the stash cache: %w", err)
 	}
+	configs, err := lru.New[configKey, cachedConfig](configEntries)
+	if err != nil {
+		return nil, fmt.Errorf("objects: making the configuration cache: %w", err)
+	}
 	return &Service{
 		keys: c.Keys, stores: c.Stores, store: c.DefaultStore, prefix: c.Prefix, log: c.Logger.Named("objects"),
-		suite: c.Suite, tables: tables, stashes: stashes, configs: newConfigCache(), now: c.Now,
+		suite: c.Suite, tables: tables, stashes: stashes, configs: configs, now: c.Now,
 	}, nil
 }
 
