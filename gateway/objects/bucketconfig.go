@@ -92,6 +92,6 @@ func (s *Service) SetBucketConfig(ctx context.Context, b keys.Bucket, name strin
 		return err
 	}
 	r := PutRequest{Bucket: b, Key: configPrefix + name, Body: bytes.NewReader(data), Size: int64(len(data))}
-	_, err = s.sealAndStore(ctx, store, bk, r)
+	_, _, err = s.sealAndStore(ctx, store, bk, r)
 	return wrap(err, "storing a configuration of", b)
 }

@@ -115,7 +115,8 @@ type PutRequest struct {
 	// been or will be verified by Body.
 	Checksums []Checksum
 	// Late names an algorithm whose value is known only once Body has returned
-	// io.EOF; LateValue then gives it. Empty means none.
+	// io.EOF; LateValue then gives it. Empty means none. CRC64NVME without a
+	// LateValue is computed here, where sealing does so anyway.
 	Late      Algorithm
 	LateValue func() []byte
 	// MD5 is the body's, where the client sent Content-MD5; nil otherwise.

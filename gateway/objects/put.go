@@ -36,11 +36,15 @@ func (s *Service) Put(ctx context.Context, r PutRequest) (PutResult, error) {
 	if r, err = r.hold(); err != nil {
 		return PutResult{}, err
 	}
-	written, err := s.sealAndStore(ctx, store, bk, r)
+	written, late, err := s.sealAndStore(ctx, store, bk, r)
 	if err != nil {
 		return PutResult{}, fmt.Errorf("objects: putting %q: %w", r.Key, err)
 	}
-	return PutResult{ETag: visibleETag(written.ETag), Version: written.Version, Modified: written.Modified, Size: r.Size, KEK: r.Bucket.KEK}, nil
+	result := PutResult{ETag: visibleETag(written.ETag), Version: written.Version, Modified: written.Modified, Size: r.Size, KEK: r.Bucket.KEK}
+	if result.Checksum = late; late == nil && len(r.Checksums) > 0 {
+		result.Checksum = &r.Checksums[0]
+	}
+	return result, nil
 }
 
 func checkPut(key string, size int64) error {
@@ -68,6 +72,11 @@ func (r PutRequest) hold() (PutRequest, error) {
 		return r, fmt.Errorf("objects: reading the end of a body: %w", err)
 	}
 	r.Body = bytes.NewReader(body)
+	if r.LateValue == nil {
+		h := r.Late.NewHash()
+		_, _ = h.Write(body)
+		r.LateValue = func() []byte { return h.Sum(nil) }
+	}
 	r.Checksums = append(r.Checksums, Checksum{Algorithm: r.Late, Value: r.LateValue()})
 	r.Late, r.LateValue = "", nil
 	return r, nil
@@ -80,32 +89,47 @@ func shortBody(err error) error {
 	return fmt.Errorf("objects: reading a body: %w", err)
 }
 
-// sealAndStore streams the sealed object to the store.
-func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk keys.BucketKey, r PutRequest) (backends.Written, error) {
+// sealAndStore streams the sealed object to the store. It returns the late checksum,
+// or nil where there is none.
+func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk keys.BucketKey, r PutRequest) (backends.Written, *Checksum, error) {
 	dek, err := s.suite.NewDEK()
 	if err != nil {
-		return backends.Written{}, err
+		return backends.Written{}, nil, err
 	}
+	var sealer *sealed.Sealer
+	var late *Checksum
 	options, done := s.stream(r.Size)
 	defer done()
 	if r.Late != "" {
 		options.Checksum = func() (sealed.Checksum, error) {
-			return Checksum{Algorithm: r.Late, Value: r.LateValue()}.toSealed(), nil
+			late = r.lateChecksum(sealer)
+			return late.toSealed(), nil
 		}
 	}
-	sealer, err := s.suite.NewSealer(r.Body, r.Size, dek, options)
-	if err != nil {
-		return backends.Written{}, err
+	if sealer, err = s.suite.NewSealer(r.Body, r.Size, dek, options); err != nil {
+		return backends.Written{}, nil, err
 	}
 	defer func() { _ = sealer.Close() }()
 	attrs, err := s.storedAttributes(r.Bucket, r.Key, bk, s.singleEnvelope(r, dek, sealer.Part().Salt), r.StoreAttributes)
 	if err != nil {
-		return backends.Written{}, err
+		return backends.Written{}, nil, err
 	}
 	guard := &guarded{src: sealer, live: func() error { return s.keys.Live(bk.ID) }}
 	opts := &backends.PutOptions{Attributes: attrs, Conditions: writeConditions(r.IfMatch, r.IfNoneMatch)}
 	written, err := s.storeWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
-	return written, guard.ended(err)
+	if err = guard.ended(err); err != nil {
+		return written, nil, err
+	}
+	return written, late, nil
+}
+
+// lateChecksum is what the caller's LateValue gives, or the CRC64NVME that the
+// sealer knows once it has read the body.
+func (r PutRequest) lateChecksum(s *sealed.Sealer) *Checksum {
+	if r.LateValue != nil {
+		return &Checksum{Algorithm: r.Late, Value: r.LateValue()}
+	}
+	return &Checksum{Algorithm: CRC64NVME, Value: toBytes(s.Part().CRC, 8)}
 }
 
 func (s *Service) singleEnvelope(r PutRequest, dek sealed.Key, salt sealed.Salt) sealed.Envelope {

@@ -162,13 +162,6 @@ func newVerified(body *sigv4.Body, s stated) *verified {
 	return v
 }
 
-// hash makes the body's checksum be computed where the client states none.
-func (v *verified) hash(a objects.Algorithm) {
-	if v.sum == nil {
-		v.stated.algorithm, v.sum = a, a.NewHash()
-	}
-}
-
 // Read implements io.Reader. It reads straight into p.
 func (v *verified) Read(p []byte) (int, error) {
 	if v.err != nil {

@@ -174,7 +174,9 @@ func (c *call) storeForm(fields sigv4.Form, file *formFile) error {
 	h.Set("Etag", quoted(result.ETag))
 	setMade(h, result.Version)
 	setEncryption(h, result.KEK)
-	setChecksum(h, objects.Checksum{Algorithm: body.stated.algorithm, Value: body.value()})
+	if result.Checksum != nil {
+		setChecksum(h, *result.Checksum)
+	}
 	return c.answerForm(fields, result.ETag)
 }
 

@@ -17,7 +17,9 @@ func (c *call) putObject() error {
 	if err != nil {
 		return err
 	}
-	setChecksum(c.w.Header(), objects.Checksum{Algorithm: body.stated.algorithm, Value: body.value()})
+	if result.Checksum != nil {
+		setChecksum(c.w.Header(), *result.Checksum)
+	}
 	c.answerPut(result.ETag, result.Version, result.KEK)
 	return nil
 }
@@ -39,11 +41,13 @@ func (c *call) store(body *upload) (objects.PutResult, error) {
 	if request.IfMatch, request.IfNoneMatch, err = writeConditions(c.header); err != nil {
 		return objects.PutResult{}, err
 	}
-	body.hash(objects.CRC64NVME)
-	if value := body.stated.value; value != nil {
-		request.Checksums = []objects.Checksum{{Algorithm: body.stated.algorithm, Value: value}}
-	} else {
+	switch {
+	case body.stated.value != nil:
+		request.Checksums = []objects.Checksum{{Algorithm: body.stated.algorithm, Value: body.stated.value}}
+	case body.stated.algorithm != "":
 		request.Late, request.LateValue = body.stated.algorithm, body.value
+	default:
+		request.Late = objects.CRC64NVME
 	}
 	return c.Service.Put(c.ctx, request)
 }
