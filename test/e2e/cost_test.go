@@ -143,11 +143,11 @@ func atOnce(t *testing.T, n int, f func() error) {
 
 // TestAGigabyteCostsLittleProcessorTime measures the gateway's process alone, between
 // a client and a MinIO. What it finds is divided by how much slower than usual the
-// processor is at that moment, as the neighbours of a virtual machine make it. What
-// else runs only adds to a cost, so the least of several runs is the gateway's own.
+// processor is at that moment, as the neighbours of a virtual machine make it. A
+// median of five runs in a row counts; while it is above the bound there are more.
 func TestAGigabyteCostsLittleProcessorTime(t *testing.T) {
 	large(t)
-	const limit, runs, most = 1.1, 5, 40 // seconds per 10^9 bytes; runs, and as many as it takes
+	const limit, runs, most = 1.1, 5, 40 // seconds per 10^9 bytes; runs of a median, and of all
 	w := newWorld(t, onMinIO(t))
 	path := "/" + w.bucket() + "/object"
 	pattern := harness.NewPattern(1)
@@ -157,7 +157,7 @@ func TestAGigabyteCostsLittleProcessorTime(t *testing.T) {
 	for _, method := range []string{http.MethodPut, http.MethodGet} {
 		t.Run(method, func(t *testing.T) {
 			var raw, costs []float64
-			for len(costs) < runs || slices.Min(costs) > limit && len(costs) < most {
+			for len(costs) < runs || median(costs[len(costs)-runs:]) > limit && len(costs) < most {
 				slow, before := slowness(t), cpu(t, w)
 				if err := transfer(t.Context(), w.client(), method, path, pattern); err != nil {
 					t.Fatal(err)
@@ -166,15 +166,20 @@ func TestAGigabyteCostsLittleProcessorTime(t *testing.T) {
 				raw = append(raw, used)
 				costs = append(costs, used/((slow+slowness(t))/2))
 			}
-			slices.Sort(costs)
-			t.Logf("%.2f s/GB, a median of %.2f; as measured, on a processor that others slow down, %.2f; allowed are %.1f",
-				costs, costs[len(costs)/2], raw, limit)
-			if costs[0] > limit {
-				t.Errorf("got %.2f s/GB, want at most %.1f", costs[0], limit)
+			got := median(costs[len(costs)-runs:])
+			t.Logf("%.2f s/GB, a median of %.2f in the last %d; as measured, on a processor that others slow down, %.2f; allowed are %.1f",
+				costs, got, runs, raw, limit)
+			if got > limit {
+				t.Errorf("got %.2f s/GB, want at most %.1f", got, limit)
 			}
 		})
 	}
 	w.do(harness.Request{Method: http.MethodDelete, Path: path}).want(http.StatusNoContent)
+}
+
+// median is the middle of an odd number of values.
+func median(values []float64) float64 {
+	return slices.Sorted(slices.Values(values))[len(values)/2]
 }
 
 // slowness is how many times longer than usual the processor takes for AES-256-GCM;
