@@ -280,7 +280,7 @@ func refuses(ctx context.Context, p Provider, ref KeyRef, b Binding, wrapped []b
 // records the result must hold on the returned condition, so that a KEK which was
 // blocked meanwhile records nothing.
 func (m *Manager) wrap(ctx context.Context, name string, b Binding, secret Secret) (KeyRef, []byte, Condition, error) {
-	s, err := m.kekRecord(ctx, name)
+	s, err := m.usable(ctx, name)
 	if err != nil {
 		return KeyRef{}, nil, Condition{}, err
 	}
@@ -309,7 +309,7 @@ func (m *Manager) wrap(ctx context.Context, name string, b Binding, secret Secre
 // unwrap opens a wrapped secret where the state of its KEK version allows it. The
 // time is that of just before the provider was asked.
 func (m *Manager) unwrap(ctx context.Context, ref KeyRef, b Binding, wrapped []byte) (Secret, time.Time, error) {
-	s, err := m.kekRecord(ctx, ref.Name)
+	s, err := m.usable(ctx, ref.Name)
 	if err != nil {
 		return Secret{}, time.Time{}, err
 	}
@@ -331,6 +331,18 @@ func (m *Manager) unwrap(ctx context.Context, ref KeyRef, b Binding, wrapped []b
 		return Secret{}, time.Time{}, fmt.Errorf("unwrapping under %s: %w", ref, withoutNotFound(err))
 	}
 	return NewSecret(plain), at, nil
+}
+
+// usable reads a KEK whose rules of dual control, if there are any, allow its use.
+func (m *Manager) usable(ctx context.Context, name string) (stored[KEK], error) {
+	s, err := m.kekRecord(ctx, name)
+	if err != nil {
+		return s, err
+	}
+	if err := m.gate.Usable(ctx, name); err != nil {
+		return s, fmt.Errorf("using KEK %q: %w", name, err)
+	}
+	return s, nil
 }
 
 // kekRecord reads a KEK that other records need.

@@ -31,6 +31,8 @@ type Config struct {
 	// Development allows access keys whose secret can be shown again. With it,
 	// whoever administers the KMS can read those secrets.
 	Development bool
+	// Gate holds the rules of dual control. nil means that there are none.
+	Gate Gate
 	// Observer is told of calls to providers. It may be nil.
 	Observer Observer
 	Logger   *zap.Logger
@@ -47,6 +49,7 @@ type Manager struct {
 	providers   map[string]Provider
 	provider    string // default
 	kek         string // default
+	gate        Gate
 	epochPeriod time.Duration
 	development bool
 	id          string // tells this Manager from others that share the registry
@@ -66,6 +69,7 @@ func NewManager(ctx context.Context, c Config) (*Manager, error) {
 		providers:   c.guarded(),
 		provider:    c.DefaultProvider,
 		kek:         c.DefaultKEK,
+		gate:        c.Gate,
 		epochPeriod: c.EpochPeriod,
 		development: c.Development,
 		id:          rand.Text(),
@@ -85,6 +89,9 @@ func (c Config) withDefaults() Config {
 		for name := range c.Providers {
 			c.DefaultProvider = name
 		}
+	}
+	if c.Gate == nil {
+		c.Gate = ungated{}
 	}
 	if c.Observer == nil {
 		c.Observer = silent{}

@@ -31,6 +31,9 @@ var (
 	ErrDisabled = errors.New("key is disabled")
 	// ErrDenied: the caller may not do this.
 	ErrDenied = errors.New("not permitted")
+	// ErrApproval: the rules of dual control want an approval that there is not. The
+	// text says which, and how it is got.
+	ErrApproval = errors.New("approval is needed")
 	// ErrLease: the caller's lease is unknown or has run out; it must get another.
 	ErrLease = errors.New("no valid lease")
 	// ErrUnavailable: the HSM, Vault or the state's store does not answer. It may later.

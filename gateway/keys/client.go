@@ -260,7 +260,7 @@ func translate(err, notFound error) error {
 		return fmt.Errorf("%w: %w", ErrBucketBusy, err)
 	case errors.Is(err, kms.ErrNotFound):
 		return fmt.Errorf("%w: %w", notFound, err)
-	case errors.Is(err, kms.ErrDisabled), errors.Is(err, kms.ErrDenied):
+	case errors.Is(err, kms.ErrDisabled), errors.Is(err, kms.ErrDenied), errors.Is(err, kms.ErrApproval):
 		return fmt.Errorf("%w: %w", ErrBlocked, err)
 	case errors.Is(err, kms.ErrUnavailable), errors.Is(err, kms.ErrClosed), errors.Is(err, kms.ErrLease),
 		errors.Is(err, kms.ErrPIN), errors.Is(err, kms.ErrUnsafe), errors.Is(err, kms.ErrAmbiguous):

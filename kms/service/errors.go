@@ -24,6 +24,7 @@ func reasons() []reason {
 	return []reason{
 		{"lease", kms.ErrLease, connect.CodeFailedPrecondition},
 		{"denied", kms.ErrDenied, connect.CodePermissionDenied},
+		{"approval", kms.ErrApproval, connect.CodePermissionDenied},
 		{"pin", kms.ErrPIN, connect.CodeFailedPrecondition},
 		{"unsafe", kms.ErrUnsafe, connect.CodeFailedPrecondition},
 		{"ambiguous", kms.ErrAmbiguous, connect.CodeFailedPrecondition},
