@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"go.uber.org/zap"
 
@@ -194,28 +193,26 @@ func (s *Service) clearAndDelete(ctx context.Context, b keys.Bucket, store backe
 }
 
 // clearReserved deletes the gateway's own objects and returns those that matter:
-// the records of bucket keys. What has been deleted when it fails is returned too.
+// the records of bucket keys, also when it fails.
 func (s *Service) clearReserved(ctx context.Context, b keys.Bucket, store backends.Store) (map[string][]byte, error) {
 	records := map[string][]byte{}
-	for {
-		page, err := store.List(ctx, b.StoreName, &backends.ListOptions{Prefix: ReservedPrefix})
+	opts := backends.ListOptions{Prefix: mirrorPrefix}
+	for more := true; more; {
+		page, err := store.List(ctx, b.StoreName, &opts)
 		if err != nil {
-			return records, fmt.Errorf("listing reserved objects: %w", err)
+			return nil, fmt.Errorf("listing records of keys: %w", err)
 		}
 		for _, e := range page.Entries {
-			if strings.HasPrefix(e.Key, mirrorPrefix) {
-				if records[e.Key], err = s.getReserved(ctx, b, store, e.Key, nil); err != nil {
-					return records, err
-				}
-			}
-			if _, err := store.Delete(ctx, idOf(b, e.Key, ""), nil); err != nil {
-				return records, fmt.Errorf("deleting %q: %w", e.Key, err)
+			if records[e.Key], err = s.getReserved(ctx, b, store, e.Key, nil); err != nil {
+				return nil, err
 			}
 		}
-		if !page.Truncated {
-			return records, s.clearVersions(ctx, b, store, ReservedPrefix)
-		}
+		more, opts.Token = page.Truncated, page.Token
 	}
+	if err := s.clearObjects(ctx, b, store, ReservedPrefix); err != nil {
+		return records, err
+	}
+	return records, s.clearVersions(ctx, b, store, ReservedPrefix)
 }
 
 // maxReserved bounds what is read of the gateway's own small objects, in bytes.

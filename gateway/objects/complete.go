@@ -87,7 +87,7 @@ func (c *completion) openParts(ctx context.Context) error {
 	if len(c.r.Parts) == 0 {
 		return fmt.Errorf("%w: none are listed", backends.ErrInvalidPart)
 	}
-	known := &partSizes{upload: c.upload}
+	known := &knownParts{upload: c.upload}
 	for i, p := range c.r.Parts {
 		if i > 0 && p.Number <= c.r.Parts[i-1].Number {
 			return fmt.Errorf("part %d: %w", p.Number, ErrPartOrder)
@@ -102,12 +102,12 @@ func (c *completion) openParts(ctx context.Context) error {
 	return c.checkSizes()
 }
 
-func (c *completion) openPart(ctx context.Context, p CompletePart, known *partSizes) error {
+func (c *completion) openPart(ctx context.Context, p CompletePart, known *knownParts) error {
 	etag, part, err := sealed.OpenETag(c.stash.DEK, c.ID, p.Number, p.ETag)
 	switch {
 	case errors.Is(err, sealed.ErrNoToken):
 		etag = backendETag(p.ETag)
-		if part, err = known.unbound(ctx, p.Number, etag); err != nil {
+		if part, err = known.find(ctx, p.Number, etag); err != nil {
 			return err
 		}
 	case err != nil:
@@ -229,36 +229,27 @@ func (c *Checksum) late() *sealed.Checksum {
 	return &out
 }
 
-// partSizes looks up parts whose ETags carry no token: a client took them from
-// ListParts. Their salts are then not bound (FORMAT.md section 6).
-type partSizes struct {
+// knownParts looks up parts whose ETags carry no token: a client kept nothing but the
+// backend's ETag, or the token could not be found when it listed the parts.
+type knownParts struct {
 	*upload
-	listed []backends.Part
+	listed []storedPart
 	read   bool
 }
 
-func (l *partSizes) unbound(ctx context.Context, number int, etag string) (sealed.Part, error) {
+// find finds the part by the backend's ETag. Where no token is kept for it, its salt
+// is not bound (FORMAT.md section 6).
+func (l *knownParts) find(ctx context.Context, number int, etag string) (sealed.Part, error) {
 	if !l.read {
-		parts, err := l.list(ctx)
+		parts, err := l.list(ctx, 0, 0)
 		if err != nil {
 			return sealed.Part{}, err
 		}
 		l.listed, l.read = parts, true
 	}
-	i := slices.IndexFunc(l.listed, func(p backends.Part) bool { return p.Number == number && p.ETag == etag })
+	i := slices.IndexFunc(l.listed, func(p storedPart) bool { return p.Number == number && p.Part.ETag == etag })
 	if i < 0 {
 		return sealed.Part{}, backends.ErrInvalidPart
 	}
-	n, ok := messagePlain(l.listed[i].Size)
-	if !ok {
-		return sealed.Part{}, fmt.Errorf("%w: part %d is stored in %d bytes", sealed.ErrCorrupt, number, l.listed[i].Size)
-	}
-	return sealed.Part{Number: number, Length: n}, nil
-}
-
-// messagePlain inverts sealed.MessageSize.
-func messagePlain(stored int64) (int64, bool) {
-	n := stored - sealed.MessageSize(0)
-	n -= n / sealed.SealedChunkSize * sealed.TagSize
-	return n, n >= 0 && sealed.MessageSize(n) == stored
+	return l.listed[i].Sealed, nil
 }

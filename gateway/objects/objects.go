@@ -277,6 +277,7 @@ type PartInfo struct {
 	Size     int64 // plaintext bytes
 	ETag     string
 	Modified time.Time
+	Checksum *Checksum // by the upload's algorithm; nil where it is not known
 }
 
 // PartsRequest asks for a page of an upload's parts, those above After.

@@ -210,36 +210,6 @@ func TestAPartUploadedAgainThroughAnotherGatewayCountsOnce(t *testing.T) {
 	}
 }
 
-func TestPartsFromListPartsCompleteAnUpload(t *testing.T) {
-	w := newWorld(t)
-	parts := [][]byte{noise(5*mib + 100), noise(5 * mib), noise(33)}
-	u, _ := w.uploadParts("key", []int{1, 2, 3}, parts)
-	var listed []CompletePart
-	for after := 0; ; {
-		page, err := w.ListParts(t.Context(), PartsRequest{UploadRef: u, After: after, Limit: 2})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range page.Parts {
-			if p.Size != int64(len(parts[p.Number-1])) {
-				t.Errorf("part %d: got %d bytes, want %d", p.Number, p.Size, len(parts[p.Number-1]))
-			}
-			listed = append(listed, CompletePart{Number: p.Number, ETag: p.ETag})
-		}
-		if after = page.Next; after == 0 {
-			break
-		}
-	}
-	if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Parts: listed, Size: 10*mib + 133}); err != nil {
-		t.Fatal(err)
-	}
-	data := slices.Concat(parts...)
-	if got := w.mustGet(GetRequest{Key: "key"}); !bytes.Equal(got, data) {
-		t.Error("got other bytes")
-	}
-	checkRanges(t, w, "key", data, 2) // an unbound part's header is one request more
-}
-
 func TestCompleteRefusesWhatIsNotTheUpload(t *testing.T) {
 	w := newWorld(t)
 	u, listed := w.uploadParts("key", []int{1, 2, 3}, [][]byte{noise(5 * mib), noise(100), noise(5 * mib)})

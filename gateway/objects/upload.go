@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"chatelaine/backends"
 	"chatelaine/gateway/keys"
@@ -186,6 +187,9 @@ func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (Par
 	if err != nil {
 		return PartResult{}, err
 	}
+	if err := s.keepToken(ctx, u, r.Number, strings.TrimPrefix(visible, etag+"-")); err != nil {
+		return PartResult{}, err
+	}
 	return PartResult{ETag: visible, KEK: u.Bucket.KEK, Checksum: u.checksumOf(part)}, nil
 }
 
@@ -224,49 +228,4 @@ func (u *upload) checksumOf(p sealed.Part) *Checksum {
 		return &Checksum{Algorithm: algorithm, Value: p.Checksum}
 	}
 	return &Checksum{Algorithm: algorithm, Value: toBytes(p.CRC, 8)}
-}
-
-// Abort ends an upload and deletes its parts.
-func (s *Service) Abort(ctx context.Context, r UploadRef) error {
-	if err := checkKey(r.Key); err != nil {
-		return err
-	}
-	store, mp, err := s.multiparter(r.Bucket)
-	if err != nil {
-		return err
-	}
-	if err := mp.Abort(ctx, r.backendID()); err != nil {
-		return fmt.Errorf("objects: aborting an upload of %q: %w", r.Key, err)
-	}
-	if err := s.clearUpload(ctx, store, r); err != nil {
-		return fmt.Errorf("objects: clearing an upload of %q: %w", r.Key, err)
-	}
-	return nil
-}
-
-// clearUpload deletes the stash and what is staged beside it, with the versions
-// that a bucket may keep of them.
-func (s *Service) clearUpload(ctx context.Context, store backends.Store, r UploadRef) error {
-	s.stashes.Remove(r.cacheKey())
-	dir, versioned := sealed.StashDir(r.ID), false
-	for {
-		page, err := store.List(ctx, r.Bucket.StoreName, &backends.ListOptions{Prefix: dir})
-		if err != nil {
-			return err
-		}
-		for _, e := range page.Entries {
-			deleted, err := store.Delete(ctx, idOf(r.Bucket, e.Key, ""), nil)
-			if err != nil {
-				return err
-			}
-			versioned = versioned || deleted.Marker
-		}
-		if !page.Truncated {
-			break
-		}
-	}
-	if !versioned {
-		return nil
-	}
-	return s.clearVersions(ctx, r.Bucket, store, dir)
 }

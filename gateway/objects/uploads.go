@@ -1,106 +1,46 @@
 package objects
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 
 	"chatelaine/backends"
 	"chatelaine/gateway/sealed"
 )
 
-// ListParts lists the parts of an upload by number, staged ones included. The
-// ETags lack the token that PutPart gave, which only the client has.
+// ListParts lists a page of the parts of an upload by number, staged ones included,
+// with the ETags that PutPart gave. It asks the backend for its parts, for the names
+// in the upload's folder, and for the stash.
 func (s *Service) ListParts(ctx context.Context, r PartsRequest) (*PartsResult, error) {
 	u, err := s.openUpload(ctx, r.UploadRef, true)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := u.list(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("objects: listing parts of %q: %w", r.Key, err)
-	}
 	limit := r.Limit
 	if limit <= 0 || limit > maxList {
 		limit = maxList
 	}
+	parts, err := u.list(ctx, r.After, limit)
+	if err != nil {
+		return nil, fmt.Errorf("objects: listing parts of %q: %w", r.Key, err)
+	}
 	out := &PartsResult{Algorithm: fromSealedAlgorithm(u.stash.Algorithm), Composite: u.stash.Scope == sealed.Composite}
 	for _, p := range parts {
-		if p.Number <= r.After {
-			continue
-		}
 		if len(out.Parts) == limit {
 			out.Next = out.Parts[len(out.Parts)-1].Number
 			break
 		}
-		n, ok := messagePlain(p.Size)
-		if !ok {
-			return nil, fmt.Errorf("objects: part %d of %q: %w", p.Number, r.Key, sealed.ErrCorrupt)
-		}
-		out.Parts = append(out.Parts, PartInfo{Number: p.Number, Size: n, ETag: visibleETag(p.ETag), Modified: p.Modified})
+		out.Parts = append(out.Parts, u.partInfo(p))
 	}
 	return out, nil
 }
 
-// list reads all parts that the backend and the stash's folder hold. Of two
-// attempts at one number the later counts.
-func (u *upload) list(ctx context.Context) ([]backends.Part, error) {
-	byNumber := map[int]backends.Part{}
-	keep := func(p backends.Part) {
-		if old, ok := byNumber[p.Number]; !ok || old.Modified.Before(p.Modified) {
-			byNumber[p.Number] = p
-		}
+func (u *upload) partInfo(p storedPart) PartInfo {
+	info := PartInfo{Number: p.Number, Size: p.Sealed.Length, ETag: p.ETag, Modified: p.Modified}
+	if p.Bound {
+		info.Checksum = u.checksumOf(p.Sealed)
 	}
-	if err := u.eachStored(ctx, keep); err != nil {
-		return nil, err
-	}
-	if err := u.eachStaged(ctx, keep); err != nil {
-		return nil, err
-	}
-	parts := make([]backends.Part, 0, len(byNumber))
-	for _, p := range byNumber {
-		parts = append(parts, p)
-	}
-	slices.SortFunc(parts, func(a, b backends.Part) int { return cmp.Compare(a.Number, b.Number) })
-	return parts, nil
-}
-
-func (u *upload) eachStored(ctx context.Context, keep func(backends.Part)) error {
-	for after := 0; ; {
-		page, err := u.mp.ListParts(ctx, u.backendID(), after, 0)
-		if err != nil {
-			return err
-		}
-		for _, p := range page.Parts {
-			keep(p)
-		}
-		if after = page.Next; after == 0 {
-			return nil
-		}
-	}
-}
-
-func (u *upload) eachStaged(ctx context.Context, keep func(backends.Part)) error {
-	dir := sealed.StashDir(u.ID)
-	opts := backends.ListOptions{Prefix: dir}
-	for {
-		page, err := u.store.List(ctx, u.Bucket.StoreName, &opts)
-		if err != nil {
-			return err
-		}
-		for _, e := range page.Entries {
-			if number, err := strconv.Atoi(strings.TrimPrefix(e.Key, dir)); err == nil {
-				keep(backends.Part{Number: number, ETag: e.ETag, Size: e.Size, Modified: e.Modified})
-			}
-		}
-		if !page.Truncated {
-			return nil
-		}
-		opts.Token = page.Token
-	}
+	return info
 }
 
 // ListUploads lists a bucket's unfinished uploads.

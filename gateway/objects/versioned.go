@@ -39,27 +39,3 @@ func emptyOfVersions(ctx context.Context, b keys.Bucket, v backends.Versioner) (
 	}
 	return true, nil
 }
-
-// clearVersions deletes what deleting the gateway's own objects under a prefix has
-// left in a bucket with versions: older versions and markers.
-func (s *Service) clearVersions(ctx context.Context, b keys.Bucket, store backends.Store, prefix string) error {
-	v, ok, err := versionedStore(ctx, b, store)
-	if err != nil || !ok {
-		return err
-	}
-	for {
-		page, err := v.ListVersions(ctx, b.StoreName, &backends.ListVersionsOptions{Prefix: prefix})
-		if err != nil {
-			return fmt.Errorf("listing versions of reserved objects: %w", err)
-		}
-		for _, e := range page.Versions {
-			id := idOf(b, e.Key, e.Version)
-			if _, err := store.Delete(ctx, id, &backends.DeleteOptions{BypassGovernance: true}); err != nil {
-				return fmt.Errorf("deleting a version of %q: %w", e.Key, err)
-			}
-		}
-		if !page.Truncated {
-			return nil
-		}
-	}
-}

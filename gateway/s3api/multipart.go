@@ -171,6 +171,7 @@ type partElement struct {
 	LastModified string
 	ETag         string
 	Size         int64
+	checksumElements
 }
 
 func (c *call) listParts() error {
@@ -208,12 +209,21 @@ func (c *call) partsResult(page *objects.PartsResult, after, limit int64, encode
 		result.ChecksumType = checksumType(page.Composite)
 	}
 	for _, p := range page.Parts {
-		result.Parts = append(result.Parts, partElement{p.Number, iso(p.Modified), quoted(p.ETag), p.Size})
+		result.Parts = append(result.Parts, newPartElement(p))
 	}
 	if n := len(page.Parts); n > 0 {
 		result.NextPartNumberMarker = int64(page.Parts[n-1].Number)
 	}
 	return result
+}
+
+// newPartElement: a part's checksum has no type.
+func newPartElement(p objects.PartInfo) partElement {
+	e := partElement{PartNumber: p.Number, LastModified: iso(p.Modified), ETag: quoted(p.ETag), Size: p.Size}
+	if p.Checksum != nil {
+		*e.field(p.Checksum.Algorithm) = encodeChecksum(objects.Checksum{Value: p.Checksum.Value})
+	}
+	return e
 }
 
 type uploadsResult struct {
