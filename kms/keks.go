@@ -19,8 +19,8 @@ type KEKOptions struct {
 	Provider string
 	// Adopt takes a version 1 that the provider holds already and the registry
 	// does not know, as after the loss of the registry. Nothing is made then.
-	Adopt bool
-	Actor string // who asked; empty means "kms"
+	Adopt  bool
+	Change Change
 }
 
 // CreateKEK makes a KEK: its version 1 in the provider, tested, then recorded as
@@ -61,6 +61,18 @@ func (m *Manager) EnsureKEK(ctx context.Context, name string) (KEK, error) {
 // DefaultKEK is the name of the KEK that is used where none is named.
 func (m *Manager) DefaultKEK() string { return m.kek }
 
+// KEK returns the KEK of this name, or ErrNotFound.
+func (m *Manager) KEK(ctx context.Context, name string) (KEK, error) {
+	if err := checkName("KEK", name); err != nil {
+		return KEK{}, fmt.Errorf("kms: finding a KEK: %w", err)
+	}
+	s, err := read[KEK](ctx, m.registry, kekPath(name))
+	if err != nil {
+		return KEK{}, fmt.Errorf("kms: finding KEK %q: %w", name, err)
+	}
+	return s.record, nil
+}
+
 // KEKs lists all KEKs by name.
 func (m *Manager) KEKs(ctx context.Context) ([]KEK, error) {
 	all, err := list[KEK](ctx, m.registry, kekPath(""))
@@ -71,6 +83,9 @@ func (m *Manager) KEKs(ctx context.Context) ([]KEK, error) {
 }
 
 func (m *Manager) createKEK(ctx context.Context, name string, o KEKOptions) (KEK, error) {
+	if err := o.Change.validate(); err != nil {
+		return KEK{}, err
+	}
 	intent, err := m.intendKEK(ctx, name, o)
 	if err != nil {
 		return KEK{}, err
@@ -180,16 +195,9 @@ func (m *Manager) recordIntent(ctx context.Context, name string, o KEKOptions) (
 	now := time.Now().UTC()
 	kek := KEK{Name: name, Provider: m.providerName(o), Created: now, Maker: m.id, Versions: []KEKVersion{{
 		Number: 1, State: PreActive, Created: now,
-		History: []StateChange{{State: PreActive, At: now, Actor: o.actor()}},
+		History: []StateChange{{State: PreActive, At: now, Actor: o.Change.actor(), Reason: o.Change.Reason}},
 	}}}
 	return m.commitIntent(ctx, kek, absent(kekPath(name)), false)
-}
-
-func (o KEKOptions) actor() string {
-	if o.Actor != "" {
-		return o.Actor
-	}
-	return "kms"
 }
 
 func (m *Manager) makeVersion(ctx context.Context, p Provider, i intent, o KEKOptions) (KeyInfo, error) {
@@ -207,7 +215,7 @@ func (m *Manager) makeVersion(ctx context.Context, p Provider, i intent, o KEKOp
 func (m *Manager) activateKEK(ctx context.Context, i intent, info KeyInfo, o KEKOptions) (KEK, error) {
 	kek := i.record
 	v := kek.Version(1)
-	if err := v.change(StateChange{State: Active, At: time.Now().UTC(), Actor: o.actor()}); err != nil {
+	if err := v.change(StateChange{State: Active, At: time.Now().UTC(), Actor: o.Change.actor(), Reason: o.Change.Reason}); err != nil {
 		return KEK{}, err
 	}
 	v.Mechanism, v.URI = info.Mechanism, info.URI

@@ -150,12 +150,12 @@ func TestStartFailsWhenTheTokenLacksAKEK(t *testing.T) {
 
 func TestCreateKEK(t *testing.T) {
 	f := newEmptyFixture(t)
-	kek, err := f.CreateKEK(t.Context(), "main", kms.KEKOptions{Actor: "bob"})
+	kek, err := f.CreateKEK(t.Context(), "main", kms.KEKOptions{Change: kms.Change{Actor: "bob", Reason: "the first"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	v := kek.Version(1)
-	if kek.Primary != 1 || v == nil || v.State != kms.Active || v.Mechanism == "" || len(v.History) != 2 || v.History[1].Actor != "bob" {
+	if kek.Primary != 1 || v == nil || v.State != kms.Active || v.Mechanism == "" || len(v.History) != 2 || v.History[1].Actor != "bob" || v.History[1].Reason != "the first" {
 		t.Errorf("got %+v", kek)
 	}
 	_, err = f.CreateKEK(t.Context(), "main", kms.KEKOptions{})

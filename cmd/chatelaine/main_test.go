@@ -57,12 +57,19 @@ func (o *output) String() string {
 // start runs the program; it is killed when the test ends.
 func start(t *testing.T, environment []string, args ...string) *program {
 	t.Helper()
+	return startIn(t, "", environment, args...)
+}
+
+// startIn is start in another folder.
+func startIn(t *testing.T, dir string, environment []string, args ...string) *program {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &program{Cmd: exec.Command(self, args...), exited: make(chan struct{})}
 	p.Env = append(append(os.Environ(), "BE_CHATELAINE=1"), environment...)
+	p.Dir = dir
 	p.Stdout, p.Stderr = &p.out, &p.err
 	if err := p.Start(); err != nil {
 		t.Fatal(err)

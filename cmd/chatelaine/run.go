@@ -56,7 +56,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetArgs(args)
-	root.AddCommand(upCommand(), gatewayCommand(), kmsCommand(), versionCommand())
+	root.AddCommand(upCommand(), gatewayCommand(), kmsCommand(), versionCommand(), keyCommand())
 	err := root.ExecuteContext(ctx)
 	if err != nil && !begun {
 		return usageError{err}

@@ -19,26 +19,6 @@ type adminAPI struct {
 
 var _ kmsv1connect.AdminServiceHandler = (*adminAPI)(nil)
 
-// CreateKEK implements AdminService.
-func (a *adminAPI) CreateKEK(ctx context.Context, r *kmsv1.CreateKEKRequest) (*kmsv1.CreateKEKResponse, error) {
-	kek, err := a.manager.CreateKEK(ctx, r.GetName(), kms.KEKOptions{
-		Provider: r.GetProvider(), Adopt: r.GetAdopt(), Actor: peerOf(ctx).name,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &kmsv1.CreateKEKResponse{Kek: kekMessage(kek)}, nil
-}
-
-// ListKEKs implements AdminService.
-func (a *adminAPI) ListKEKs(ctx context.Context, _ *kmsv1.ListKEKsRequest) (*kmsv1.ListKEKsResponse, error) {
-	keks, err := a.manager.KEKs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &kmsv1.ListKEKsResponse{Keks: kekMessages(keks)}, nil
-}
-
 // EnsureAccessKey implements AdminService.
 func (a *adminAPI) EnsureAccessKey(ctx context.Context, r *kmsv1.EnsureAccessKeyRequest) (*kmsv1.EnsureAccessKeyResponse, error) {
 	return &kmsv1.EnsureAccessKeyResponse{}, a.manager.EnsureAccessKey(ctx, kms.NewAccessKey{
@@ -105,24 +85,6 @@ func part(name string, err error) *kmsv1.Part {
 		return &kmsv1.Part{Name: name, Problem: err.Error()}
 	}
 	return &kmsv1.Part{Name: name, Serves: true}
-}
-
-func kekMessages(keks []kms.KEK) []*kmsv1.KEK {
-	var out []*kmsv1.KEK
-	for _, kek := range keks {
-		out = append(out, kekMessage(kek))
-	}
-	return out
-}
-
-func kekMessage(k kms.KEK) *kmsv1.KEK {
-	out := &kmsv1.KEK{Name: k.Name, Provider: k.Provider, Primary: k.Primary, Created: timestamppb.New(k.Created)}
-	for _, v := range k.Versions {
-		out.Versions = append(out.Versions, &kmsv1.KEKVersion{
-			Number: v.Number, State: string(v.State), Created: timestamppb.New(v.Created), Mechanism: v.Mechanism, Uri: v.URI,
-		})
-	}
-	return out
 }
 
 func accessKeyMessage(k kms.AccessKey) *kmsv1.AccessKey {

@@ -14,12 +14,13 @@ import (
 	"chatelaine/kms/service/kmsv1/kmsv1connect"
 )
 
-// Clients are the two ends of the RPC for those who call it. Errors wrap the
+// Clients are the ends of the RPC for those who call it, one a service. Errors wrap the
 // sentinels of package kms; a KMS that does not answer is kms.ErrUnavailable. They
 // may be used concurrently.
 type Clients struct {
 	Gateway kmsv1connect.GatewayServiceClient
 	Admin   kmsv1connect.AdminServiceClient
+	Keys    kmsv1connect.KeyServiceClient
 
 	transport *http.Transport
 }
@@ -95,6 +96,7 @@ func NewClients(c connect.HTTPClient, baseURL string) *Clients {
 	return &Clients{
 		Gateway: kmsv1connect.NewGatewayServiceClient(c, baseURL, options...),
 		Admin:   kmsv1connect.NewAdminServiceClient(c, baseURL, options...),
+		Keys:    kmsv1connect.NewKeyServiceClient(c, baseURL, options...),
 	}
 }
 

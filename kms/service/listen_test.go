@@ -8,11 +8,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -305,5 +307,25 @@ func TestListenNeedsCertificates(t *testing.T) {
 	}
 	if _, err := Dial(DialConfig{Address: "https://127.0.0.1:1"}); err == nil {
 		t.Error("it dials without certificates")
+	}
+}
+
+func TestOnAUnixSocketTheKernelNamesTheCaller(t *testing.T) {
+	_, c := local(t, nil)
+	made, err := c.Keys.CreateKEK(t.Context(), &kmsv1.CreateKEKRequest{Name: "second", Change: &kmsv1.Change{Reason: "a test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range made.GetKek().GetVersions()[0].GetHistory() {
+		if e.GetActor() != "unix:"+me.Username || e.GetReason() != "a test" {
+			t.Errorf("got %v", e)
+		}
+	}
+	if p := localPeer("", errors.New("who knows")); p.gateway || p.admin {
+		t.Errorf("somebody whom nobody can name may call: %v", p)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"chatelaine/kms/service/kmsv1/kmsv1connect"
 )
@@ -17,7 +18,7 @@ import (
 // organizational unit. Names are compared as they are.
 type Access struct {
 	Gateways []string // GatewayService
-	Admins   []string // AdminService
+	Admins   []string // AdminService, KeyService and all others for administrators
 }
 
 // peer is who calls. The zero peer may do nothing.
@@ -36,27 +37,45 @@ func (p peer) String() string {
 
 // may says whether the peer may call the procedure at a path.
 func (p peer) may(path string) bool {
+	service, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch {
-	case strings.HasPrefix(path, "/"+kmsv1connect.GatewayServiceName+"/"):
+	case service == kmsv1connect.GatewayServiceName:
 		return p.gateway
-	case strings.HasPrefix(path, "/"+kmsv1connect.AdminServiceName+"/"):
+	case slices.Contains(adminServices(), service):
 		return p.admin
 	default:
 		return false
 	}
 }
 
+// adminServices are the services for administrators alone.
+func adminServices() []string {
+	return []string{
+		kmsv1connect.AdminServiceName,
+		kmsv1connect.KeyServiceName,
+	}
+}
+
 // identify finds out who sent a request. Only Serve marks a connection as that of
 // a Unix socket, so a handler on any other plain connection lets nobody in.
 func (a Access) identify(r *http.Request) peer {
-	if r.Context().Value(localKey{}) != nil {
-		return peer{name: "local", gateway: true, admin: true}
+	if user, ok := r.Context().Value(localKey{}).(func() (string, error)); ok {
+		return localPeer(user())
 	}
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return peer{}
 	}
 	names := namesOf(r.TLS.VerifiedChains[0][0])
 	return peer{name: strings.Join(names, ","), gateway: anyOf(names, a.Gateways), admin: anyOf(names, a.Admins)}
+}
+
+// localPeer is who is at the other end of a Unix socket, by the kernel's word. Whom
+// it cannot name may do nothing: an operation needs an actor.
+func localPeer(user string, err error) peer {
+	if err != nil {
+		return peer{}
+	}
+	return peer{name: "unix:" + user, gateway: true, admin: true}
 }
 
 // namesOf are the names by which a certificate can be listed. A common name that
@@ -78,14 +97,16 @@ func anyOf(names, allowed []string) bool {
 }
 
 type (
-	localKey struct{} // connection of a Unix socket
+	localKey struct{} // connection of a Unix socket; its value names the user
 	peerKey  struct{}
 )
 
 // markLocal is an http.Server's ConnContext.
 func markLocal(ctx context.Context, c net.Conn) context.Context {
-	if _, ok := c.(*net.UnixConn); ok {
-		return context.WithValue(ctx, localKey{}, true)
+	if conn, ok := c.(*net.UnixConn); ok {
+		// Once a connection, and not before the first request: the name may come from
+		// a directory server.
+		return context.WithValue(ctx, localKey{}, sync.OnceValues(func() (string, error) { return userOf(conn) }))
 	}
 	return ctx
 }

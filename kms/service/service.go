@@ -81,6 +81,7 @@ func New(c Config) (*Service, error) {
 	admin := &adminAPI{manager: c.Manager, leases: leases, version: c.Version}
 	s.mux.Handle(kmsv1connect.NewGatewayServiceHandler(gateway, options...))
 	s.mux.Handle(kmsv1connect.NewAdminServiceHandler(admin, options...))
+	s.mux.Handle(kmsv1connect.NewKeyServiceHandler(&keyAPI{manager: c.Manager}, options...))
 	return s, nil
 }
 

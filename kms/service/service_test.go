@@ -192,12 +192,12 @@ func TestNoLeaseWithoutTheRegistry(t *testing.T) {
 func TestAdministration(t *testing.T) {
 	w, c := local(t, nil)
 	ctx, admin := t.Context(), c.Admin
-	if made, err := admin.CreateKEK(ctx, &kmsv1.CreateKEKRequest{Name: "second"}); err != nil || made.GetKek().GetVersions()[0].GetState() != "active" {
+	if made, err := c.Keys.CreateKEK(ctx, &kmsv1.CreateKEKRequest{Name: "second"}); err != nil || made.GetKek().GetVersions()[0].GetState() != "active" {
 		t.Errorf("got %v, %v", made, err)
 	}
-	_, err := admin.CreateKEK(ctx, &kmsv1.CreateKEKRequest{Name: "second"})
+	_, err := c.Keys.CreateKEK(ctx, &kmsv1.CreateKEKRequest{Name: "second"})
 	wantErr(t, err, kms.ErrExists)
-	if all, err := admin.ListKEKs(ctx, &kmsv1.ListKEKsRequest{}); err != nil || len(all.GetKeks()) != 2 {
+	if all, err := c.Keys.ListKEKs(ctx, &kmsv1.ListKEKsRequest{}); err != nil || len(all.GetKeks()) != 2 {
 		t.Errorf("got %v, %v", all, err)
 	}
 	given := &kmsv1.EnsureAccessKeyRequest{Id: "AKID", Secret: "planted-secret", Principal: "alice", Revealable: true}

@@ -66,7 +66,7 @@ func Table() []Folder {
 	return []Folder{
 		{
 			Dir:   "cmd/chatelaine",
-			Allow: []string{"gateway/...", "kms/...", "backends/...", "hsm", cobra, connect, prometheus, xsync, xsys, zap},
+			Allow: []string{"gateway/...", "kms/...", "backends/...", "hsm", cobra, connect, prometheus, protobuf, xsync, xsys, zap},
 			Tests: []string{aws},
 		},
 

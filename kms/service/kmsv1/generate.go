@@ -6,4 +6,4 @@ package kmsv1
 //	go install google.golang.org/protobuf/cmd/protoc-gen-go
 //	go install connectrpc.com/connect/cmd/protoc-gen-connect-go
 //
-//go:generate protoc -I ../../.. --go_out=../../.. --go_opt=paths=source_relative --connect-go_out=../../.. --connect-go_opt=paths=source_relative,simple kms/service/kmsv1/kms.proto
+//go:generate sh -c "cd ../../.. && protoc -I . --go_out=. --go_opt=paths=source_relative --connect-go_out=. --connect-go_opt=paths=source_relative,simple kms/service/kmsv1/*.proto"

@@ -1366,342 +1366,6 @@ func (x *Bucket) GetCreated() *timestamppb.Timestamp {
 	return nil
 }
 
-type KEK struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Provider      string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
-	Primary       uint32                 `protobuf:"varint,3,opt,name=primary,proto3" json:"primary,omitempty"`
-	Versions      []*KEKVersion          `protobuf:"bytes,4,rep,name=versions,proto3" json:"versions,omitempty"`
-	Created       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *KEK) Reset() {
-	*x = KEK{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *KEK) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*KEK) ProtoMessage() {}
-
-func (x *KEK) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use KEK.ProtoReflect.Descriptor instead.
-func (*KEK) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23}
-}
-
-func (x *KEK) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *KEK) GetProvider() string {
-	if x != nil {
-		return x.Provider
-	}
-	return ""
-}
-
-func (x *KEK) GetPrimary() uint32 {
-	if x != nil {
-		return x.Primary
-	}
-	return 0
-}
-
-func (x *KEK) GetVersions() []*KEKVersion {
-	if x != nil {
-		return x.Versions
-	}
-	return nil
-}
-
-func (x *KEK) GetCreated() *timestamppb.Timestamp {
-	if x != nil {
-		return x.Created
-	}
-	return nil
-}
-
-type KEKVersion struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // NIST SP 800-57: "active", "deactivated", ...
-	Created       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created,proto3" json:"created,omitempty"`
-	Mechanism     string                 `protobuf:"bytes,4,opt,name=mechanism,proto3" json:"mechanism,omitempty"`
-	Uri           string                 `protobuf:"bytes,5,opt,name=uri,proto3" json:"uri,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *KEKVersion) Reset() {
-	*x = KEKVersion{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *KEKVersion) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*KEKVersion) ProtoMessage() {}
-
-func (x *KEKVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use KEKVersion.ProtoReflect.Descriptor instead.
-func (*KEKVersion) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{24}
-}
-
-func (x *KEKVersion) GetNumber() uint32 {
-	if x != nil {
-		return x.Number
-	}
-	return 0
-}
-
-func (x *KEKVersion) GetState() string {
-	if x != nil {
-		return x.State
-	}
-	return ""
-}
-
-func (x *KEKVersion) GetCreated() *timestamppb.Timestamp {
-	if x != nil {
-		return x.Created
-	}
-	return nil
-}
-
-func (x *KEKVersion) GetMechanism() string {
-	if x != nil {
-		return x.Mechanism
-	}
-	return ""
-}
-
-func (x *KEKVersion) GetUri() string {
-	if x != nil {
-		return x.Uri
-	}
-	return ""
-}
-
-type CreateKEKRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Provider      string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"` // empty: the default
-	Adopt         bool                   `protobuf:"varint,3,opt,name=adopt,proto3" json:"adopt,omitempty"`      // take a key that the provider has and the registry lacks
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CreateKEKRequest) Reset() {
-	*x = CreateKEKRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CreateKEKRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CreateKEKRequest) ProtoMessage() {}
-
-func (x *CreateKEKRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CreateKEKRequest.ProtoReflect.Descriptor instead.
-func (*CreateKEKRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{25}
-}
-
-func (x *CreateKEKRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *CreateKEKRequest) GetProvider() string {
-	if x != nil {
-		return x.Provider
-	}
-	return ""
-}
-
-func (x *CreateKEKRequest) GetAdopt() bool {
-	if x != nil {
-		return x.Adopt
-	}
-	return false
-}
-
-type CreateKEKResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kek           *KEK                   `protobuf:"bytes,1,opt,name=kek,proto3" json:"kek,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CreateKEKResponse) Reset() {
-	*x = CreateKEKResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CreateKEKResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CreateKEKResponse) ProtoMessage() {}
-
-func (x *CreateKEKResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CreateKEKResponse.ProtoReflect.Descriptor instead.
-func (*CreateKEKResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{26}
-}
-
-func (x *CreateKEKResponse) GetKek() *KEK {
-	if x != nil {
-		return x.Kek
-	}
-	return nil
-}
-
-type ListKEKsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ListKEKsRequest) Reset() {
-	*x = ListKEKsRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ListKEKsRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ListKEKsRequest) ProtoMessage() {}
-
-func (x *ListKEKsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ListKEKsRequest.ProtoReflect.Descriptor instead.
-func (*ListKEKsRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{27}
-}
-
-type ListKEKsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Keks          []*KEK                 `protobuf:"bytes,1,rep,name=keks,proto3" json:"keks,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ListKEKsResponse) Reset() {
-	*x = ListKEKsResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ListKEKsResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ListKEKsResponse) ProtoMessage() {}
-
-func (x *ListKEKsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ListKEKsResponse.ProtoReflect.Descriptor instead.
-func (*ListKEKsResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{28}
-}
-
-func (x *ListKEKsResponse) GetKeks() []*KEK {
-	if x != nil {
-		return x.Keks
-	}
-	return nil
-}
-
 type AccessKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1715,7 +1379,7 @@ type AccessKey struct {
 
 func (x *AccessKey) Reset() {
 	*x = AccessKey{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1391,7 @@ func (x *AccessKey) String() string {
 func (*AccessKey) ProtoMessage() {}
 
 func (x *AccessKey) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1404,7 @@ func (x *AccessKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessKey.ProtoReflect.Descriptor instead.
 func (*AccessKey) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{29}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AccessKey) GetId() string {
@@ -1791,7 +1455,7 @@ type EnsureAccessKeyRequest struct {
 
 func (x *EnsureAccessKeyRequest) Reset() {
 	*x = EnsureAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1467,7 @@ func (x *EnsureAccessKeyRequest) String() string {
 func (*EnsureAccessKeyRequest) ProtoMessage() {}
 
 func (x *EnsureAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1480,7 @@ func (x *EnsureAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*EnsureAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{30}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EnsureAccessKeyRequest) GetId() string {
@@ -1862,7 +1526,7 @@ type EnsureAccessKeyResponse struct {
 
 func (x *EnsureAccessKeyResponse) Reset() {
 	*x = EnsureAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +1538,7 @@ func (x *EnsureAccessKeyResponse) String() string {
 func (*EnsureAccessKeyResponse) ProtoMessage() {}
 
 func (x *EnsureAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +1551,7 @@ func (x *EnsureAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*EnsureAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{31}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{25}
 }
 
 type CreateAccessKeyRequest struct {
@@ -1900,7 +1564,7 @@ type CreateAccessKeyRequest struct {
 
 func (x *CreateAccessKeyRequest) Reset() {
 	*x = CreateAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +1576,7 @@ func (x *CreateAccessKeyRequest) String() string {
 func (*CreateAccessKeyRequest) ProtoMessage() {}
 
 func (x *CreateAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +1589,7 @@ func (x *CreateAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{32}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreateAccessKeyRequest) GetPrincipal() string {
@@ -1952,7 +1616,7 @@ type CreateAccessKeyResponse struct {
 
 func (x *CreateAccessKeyResponse) Reset() {
 	*x = CreateAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +1628,7 @@ func (x *CreateAccessKeyResponse) String() string {
 func (*CreateAccessKeyResponse) ProtoMessage() {}
 
 func (x *CreateAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +1641,7 @@ func (x *CreateAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{33}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CreateAccessKeyResponse) GetAccessKey() *AccessKey {
@@ -2003,7 +1667,7 @@ type RevealAccessKeyRequest struct {
 
 func (x *RevealAccessKeyRequest) Reset() {
 	*x = RevealAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +1679,7 @@ func (x *RevealAccessKeyRequest) String() string {
 func (*RevealAccessKeyRequest) ProtoMessage() {}
 
 func (x *RevealAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +1692,7 @@ func (x *RevealAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevealAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{34}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RevealAccessKeyRequest) GetId() string {
@@ -2047,7 +1711,7 @@ type RevealAccessKeyResponse struct {
 
 func (x *RevealAccessKeyResponse) Reset() {
 	*x = RevealAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +1723,7 @@ func (x *RevealAccessKeyResponse) String() string {
 func (*RevealAccessKeyResponse) ProtoMessage() {}
 
 func (x *RevealAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +1736,7 @@ func (x *RevealAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevealAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{35}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RevealAccessKeyResponse) GetSecret() string {
@@ -2090,7 +1754,7 @@ type ListAccessKeysRequest struct {
 
 func (x *ListAccessKeysRequest) Reset() {
 	*x = ListAccessKeysRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +1766,7 @@ func (x *ListAccessKeysRequest) String() string {
 func (*ListAccessKeysRequest) ProtoMessage() {}
 
 func (x *ListAccessKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +1779,7 @@ func (x *ListAccessKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccessKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListAccessKeysRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{36}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{30}
 }
 
 type ListAccessKeysResponse struct {
@@ -2127,7 +1791,7 @@ type ListAccessKeysResponse struct {
 
 func (x *ListAccessKeysResponse) Reset() {
 	*x = ListAccessKeysResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +1803,7 @@ func (x *ListAccessKeysResponse) String() string {
 func (*ListAccessKeysResponse) ProtoMessage() {}
 
 func (x *ListAccessKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +1816,7 @@ func (x *ListAccessKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccessKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListAccessKeysResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{37}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListAccessKeysResponse) GetAccessKeys() []*AccessKey {
@@ -2171,7 +1835,7 @@ type DisableAccessKeyRequest struct {
 
 func (x *DisableAccessKeyRequest) Reset() {
 	*x = DisableAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +1847,7 @@ func (x *DisableAccessKeyRequest) String() string {
 func (*DisableAccessKeyRequest) ProtoMessage() {}
 
 func (x *DisableAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +1860,7 @@ func (x *DisableAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*DisableAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{38}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DisableAccessKeyRequest) GetId() string {
@@ -2214,7 +1878,7 @@ type DisableAccessKeyResponse struct {
 
 func (x *DisableAccessKeyResponse) Reset() {
 	*x = DisableAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +1890,7 @@ func (x *DisableAccessKeyResponse) String() string {
 func (*DisableAccessKeyResponse) ProtoMessage() {}
 
 func (x *DisableAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +1903,7 @@ func (x *DisableAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*DisableAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{39}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{33}
 }
 
 type StatusRequest struct {
@@ -2250,7 +1914,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +1926,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +1939,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{40}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{34}
 }
 
 type StatusResponse struct {
@@ -2293,7 +1957,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +1969,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +1982,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{41}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StatusResponse) GetReady() bool {
@@ -2381,7 +2045,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[42]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2057,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[42]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2070,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{42}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Part) GetName() string {
@@ -2434,7 +2098,7 @@ var File_kms_service_kmsv1_kms_proto protoreflect.FileDescriptor
 
 const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\n" +
-	"\x1bkms/service/kmsv1/kms.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1c\n" +
+	"\x1bkms/service/kmsv1/kms.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ckms/service/kmsv1/keys.proto\"\x1c\n" +
 	"\x06Reason\x12\x12\n" +
 	"\x04word\x18\x01 \x01(\tR\x04word\"^\n" +
 	"\fRenewRequest\x12\x1d\n" +
@@ -2522,29 +2186,7 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\x05owner\x18\b \x01(\tR\x05owner\x12\x14\n" +
 	"\x05state\x18\t \x01(\tR\x05state\x124\n" +
 	"\acreated\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\acreated\"\xc0\x01\n" +
-	"\x03KEK\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
-	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x18\n" +
-	"\aprimary\x18\x03 \x01(\rR\aprimary\x129\n" +
-	"\bversions\x18\x04 \x03(\v2\x1d.chatelaine.kms.v1.KEKVersionR\bversions\x124\n" +
-	"\acreated\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\"\xa0\x01\n" +
-	"\n" +
-	"KEKVersion\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
-	"\x05state\x18\x02 \x01(\tR\x05state\x124\n" +
-	"\acreated\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1c\n" +
-	"\tmechanism\x18\x04 \x01(\tR\tmechanism\x12\x10\n" +
-	"\x03uri\x18\x05 \x01(\tR\x03uri\"X\n" +
-	"\x10CreateKEKRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
-	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x14\n" +
-	"\x05adopt\x18\x03 \x01(\bR\x05adopt\"=\n" +
-	"\x11CreateKEKResponse\x12(\n" +
-	"\x03kek\x18\x01 \x01(\v2\x16.chatelaine.kms.v1.KEKR\x03kek\"\x11\n" +
-	"\x0fListKEKsRequest\">\n" +
-	"\x10ListKEKsResponse\x12*\n" +
-	"\x04keks\x18\x01 \x03(\v2\x16.chatelaine.kms.v1.KEKR\x04keks\"\xa7\x01\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\acreated\"\xa7\x01\n" +
 	"\tAccessKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12\x16\n" +
@@ -2608,10 +2250,8 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\vListBuckets\x12%.chatelaine.kms.v1.ListBucketsRequest\x1a&.chatelaine.kms.v1.ListBucketsResponse\x12e\n" +
 	"\x0eRegisterBucket\x12(.chatelaine.kms.v1.RegisterBucketRequest\x1a).chatelaine.kms.v1.RegisterBucketResponse\x12e\n" +
 	"\x0eActivateBucket\x12(.chatelaine.kms.v1.ActivateBucketRequest\x1a).chatelaine.kms.v1.ActivateBucketResponse\x12_\n" +
-	"\fRemoveBucket\x12&.chatelaine.kms.v1.RemoveBucketRequest\x1a'.chatelaine.kms.v1.RemoveBucketResponse2\x9c\x06\n" +
-	"\fAdminService\x12V\n" +
-	"\tCreateKEK\x12#.chatelaine.kms.v1.CreateKEKRequest\x1a$.chatelaine.kms.v1.CreateKEKResponse\x12S\n" +
-	"\bListKEKs\x12\".chatelaine.kms.v1.ListKEKsRequest\x1a#.chatelaine.kms.v1.ListKEKsResponse\x12h\n" +
+	"\fRemoveBucket\x12&.chatelaine.kms.v1.RemoveBucketRequest\x1a'.chatelaine.kms.v1.RemoveBucketResponse2\xef\x04\n" +
+	"\fAdminService\x12h\n" +
 	"\x0fEnsureAccessKey\x12).chatelaine.kms.v1.EnsureAccessKeyRequest\x1a*.chatelaine.kms.v1.EnsureAccessKeyResponse\x12h\n" +
 	"\x0fCreateAccessKey\x12).chatelaine.kms.v1.CreateAccessKeyRequest\x1a*.chatelaine.kms.v1.CreateAccessKeyResponse\x12h\n" +
 	"\x0fRevealAccessKey\x12).chatelaine.kms.v1.RevealAccessKeyRequest\x1a*.chatelaine.kms.v1.RevealAccessKeyResponse\x12e\n" +
@@ -2632,7 +2272,7 @@ func file_kms_service_kmsv1_kms_proto_rawDescGZIP() []byte {
 }
 
 var file_kms_service_kmsv1_kms_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kms_service_kmsv1_kms_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_kms_service_kmsv1_kms_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_kms_service_kmsv1_kms_proto_goTypes = []any{
 	(RegisterBucketResponse_Outcome)(0), // 0: chatelaine.kms.v1.RegisterBucketResponse.Outcome
 	(*Reason)(nil),                      // 1: chatelaine.kms.v1.Reason
@@ -2658,91 +2298,77 @@ var file_kms_service_kmsv1_kms_proto_goTypes = []any{
 	(*RemoveBucketRequest)(nil),         // 21: chatelaine.kms.v1.RemoveBucketRequest
 	(*RemoveBucketResponse)(nil),        // 22: chatelaine.kms.v1.RemoveBucketResponse
 	(*Bucket)(nil),                      // 23: chatelaine.kms.v1.Bucket
-	(*KEK)(nil),                         // 24: chatelaine.kms.v1.KEK
-	(*KEKVersion)(nil),                  // 25: chatelaine.kms.v1.KEKVersion
-	(*CreateKEKRequest)(nil),            // 26: chatelaine.kms.v1.CreateKEKRequest
-	(*CreateKEKResponse)(nil),           // 27: chatelaine.kms.v1.CreateKEKResponse
-	(*ListKEKsRequest)(nil),             // 28: chatelaine.kms.v1.ListKEKsRequest
-	(*ListKEKsResponse)(nil),            // 29: chatelaine.kms.v1.ListKEKsResponse
-	(*AccessKey)(nil),                   // 30: chatelaine.kms.v1.AccessKey
-	(*EnsureAccessKeyRequest)(nil),      // 31: chatelaine.kms.v1.EnsureAccessKeyRequest
-	(*EnsureAccessKeyResponse)(nil),     // 32: chatelaine.kms.v1.EnsureAccessKeyResponse
-	(*CreateAccessKeyRequest)(nil),      // 33: chatelaine.kms.v1.CreateAccessKeyRequest
-	(*CreateAccessKeyResponse)(nil),     // 34: chatelaine.kms.v1.CreateAccessKeyResponse
-	(*RevealAccessKeyRequest)(nil),      // 35: chatelaine.kms.v1.RevealAccessKeyRequest
-	(*RevealAccessKeyResponse)(nil),     // 36: chatelaine.kms.v1.RevealAccessKeyResponse
-	(*ListAccessKeysRequest)(nil),       // 37: chatelaine.kms.v1.ListAccessKeysRequest
-	(*ListAccessKeysResponse)(nil),      // 38: chatelaine.kms.v1.ListAccessKeysResponse
-	(*DisableAccessKeyRequest)(nil),     // 39: chatelaine.kms.v1.DisableAccessKeyRequest
-	(*DisableAccessKeyResponse)(nil),    // 40: chatelaine.kms.v1.DisableAccessKeyResponse
-	(*StatusRequest)(nil),               // 41: chatelaine.kms.v1.StatusRequest
-	(*StatusResponse)(nil),              // 42: chatelaine.kms.v1.StatusResponse
-	(*Part)(nil),                        // 43: chatelaine.kms.v1.Part
-	(*durationpb.Duration)(nil),         // 44: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),       // 45: google.protobuf.Timestamp
+	(*AccessKey)(nil),                   // 24: chatelaine.kms.v1.AccessKey
+	(*EnsureAccessKeyRequest)(nil),      // 25: chatelaine.kms.v1.EnsureAccessKeyRequest
+	(*EnsureAccessKeyResponse)(nil),     // 26: chatelaine.kms.v1.EnsureAccessKeyResponse
+	(*CreateAccessKeyRequest)(nil),      // 27: chatelaine.kms.v1.CreateAccessKeyRequest
+	(*CreateAccessKeyResponse)(nil),     // 28: chatelaine.kms.v1.CreateAccessKeyResponse
+	(*RevealAccessKeyRequest)(nil),      // 29: chatelaine.kms.v1.RevealAccessKeyRequest
+	(*RevealAccessKeyResponse)(nil),     // 30: chatelaine.kms.v1.RevealAccessKeyResponse
+	(*ListAccessKeysRequest)(nil),       // 31: chatelaine.kms.v1.ListAccessKeysRequest
+	(*ListAccessKeysResponse)(nil),      // 32: chatelaine.kms.v1.ListAccessKeysResponse
+	(*DisableAccessKeyRequest)(nil),     // 33: chatelaine.kms.v1.DisableAccessKeyRequest
+	(*DisableAccessKeyResponse)(nil),    // 34: chatelaine.kms.v1.DisableAccessKeyResponse
+	(*StatusRequest)(nil),               // 35: chatelaine.kms.v1.StatusRequest
+	(*StatusResponse)(nil),              // 36: chatelaine.kms.v1.StatusResponse
+	(*Part)(nil),                        // 37: chatelaine.kms.v1.Part
+	(*durationpb.Duration)(nil),         // 38: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),       // 39: google.protobuf.Timestamp
+	(*KEK)(nil),                         // 40: chatelaine.kms.v1.KEK
 }
 var file_kms_service_kmsv1_kms_proto_depIdxs = []int32{
-	44, // 0: chatelaine.kms.v1.RenewResponse.ttl:type_name -> google.protobuf.Duration
-	44, // 1: chatelaine.kms.v1.BucketKeyResponse.ttl:type_name -> google.protobuf.Duration
-	44, // 2: chatelaine.kms.v1.SigningKeyResponse.ttl:type_name -> google.protobuf.Duration
+	38, // 0: chatelaine.kms.v1.RenewResponse.ttl:type_name -> google.protobuf.Duration
+	38, // 1: chatelaine.kms.v1.BucketKeyResponse.ttl:type_name -> google.protobuf.Duration
+	38, // 2: chatelaine.kms.v1.SigningKeyResponse.ttl:type_name -> google.protobuf.Duration
 	23, // 3: chatelaine.kms.v1.BucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
 	23, // 4: chatelaine.kms.v1.ListBucketsResponse.buckets:type_name -> chatelaine.kms.v1.Bucket
 	0,  // 5: chatelaine.kms.v1.RegisterBucketResponse.outcome:type_name -> chatelaine.kms.v1.RegisterBucketResponse.Outcome
 	23, // 6: chatelaine.kms.v1.RegisterBucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
-	45, // 7: chatelaine.kms.v1.Bucket.created:type_name -> google.protobuf.Timestamp
-	25, // 8: chatelaine.kms.v1.KEK.versions:type_name -> chatelaine.kms.v1.KEKVersion
-	45, // 9: chatelaine.kms.v1.KEK.created:type_name -> google.protobuf.Timestamp
-	45, // 10: chatelaine.kms.v1.KEKVersion.created:type_name -> google.protobuf.Timestamp
-	24, // 11: chatelaine.kms.v1.CreateKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	24, // 12: chatelaine.kms.v1.ListKEKsResponse.keks:type_name -> chatelaine.kms.v1.KEK
-	45, // 13: chatelaine.kms.v1.AccessKey.created:type_name -> google.protobuf.Timestamp
-	30, // 14: chatelaine.kms.v1.CreateAccessKeyResponse.access_key:type_name -> chatelaine.kms.v1.AccessKey
-	30, // 15: chatelaine.kms.v1.ListAccessKeysResponse.access_keys:type_name -> chatelaine.kms.v1.AccessKey
-	43, // 16: chatelaine.kms.v1.StatusResponse.parts:type_name -> chatelaine.kms.v1.Part
-	24, // 17: chatelaine.kms.v1.StatusResponse.keks:type_name -> chatelaine.kms.v1.KEK
-	2,  // 18: chatelaine.kms.v1.GatewayService.Renew:input_type -> chatelaine.kms.v1.RenewRequest
-	4,  // 19: chatelaine.kms.v1.GatewayService.Current:input_type -> chatelaine.kms.v1.CurrentRequest
-	5,  // 20: chatelaine.kms.v1.GatewayService.BucketKey:input_type -> chatelaine.kms.v1.BucketKeyRequest
-	7,  // 21: chatelaine.kms.v1.GatewayService.SigningKey:input_type -> chatelaine.kms.v1.SigningKeyRequest
-	9,  // 22: chatelaine.kms.v1.GatewayService.ConfirmMirror:input_type -> chatelaine.kms.v1.ConfirmMirrorRequest
-	11, // 23: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:input_type -> chatelaine.kms.v1.UnconfirmMirrorsRequest
-	13, // 24: chatelaine.kms.v1.GatewayService.Bucket:input_type -> chatelaine.kms.v1.BucketRequest
-	15, // 25: chatelaine.kms.v1.GatewayService.ListBuckets:input_type -> chatelaine.kms.v1.ListBucketsRequest
-	17, // 26: chatelaine.kms.v1.GatewayService.RegisterBucket:input_type -> chatelaine.kms.v1.RegisterBucketRequest
-	19, // 27: chatelaine.kms.v1.GatewayService.ActivateBucket:input_type -> chatelaine.kms.v1.ActivateBucketRequest
-	21, // 28: chatelaine.kms.v1.GatewayService.RemoveBucket:input_type -> chatelaine.kms.v1.RemoveBucketRequest
-	26, // 29: chatelaine.kms.v1.AdminService.CreateKEK:input_type -> chatelaine.kms.v1.CreateKEKRequest
-	28, // 30: chatelaine.kms.v1.AdminService.ListKEKs:input_type -> chatelaine.kms.v1.ListKEKsRequest
-	31, // 31: chatelaine.kms.v1.AdminService.EnsureAccessKey:input_type -> chatelaine.kms.v1.EnsureAccessKeyRequest
-	33, // 32: chatelaine.kms.v1.AdminService.CreateAccessKey:input_type -> chatelaine.kms.v1.CreateAccessKeyRequest
-	35, // 33: chatelaine.kms.v1.AdminService.RevealAccessKey:input_type -> chatelaine.kms.v1.RevealAccessKeyRequest
-	37, // 34: chatelaine.kms.v1.AdminService.ListAccessKeys:input_type -> chatelaine.kms.v1.ListAccessKeysRequest
-	39, // 35: chatelaine.kms.v1.AdminService.DisableAccessKey:input_type -> chatelaine.kms.v1.DisableAccessKeyRequest
-	41, // 36: chatelaine.kms.v1.AdminService.Status:input_type -> chatelaine.kms.v1.StatusRequest
-	3,  // 37: chatelaine.kms.v1.GatewayService.Renew:output_type -> chatelaine.kms.v1.RenewResponse
-	6,  // 38: chatelaine.kms.v1.GatewayService.Current:output_type -> chatelaine.kms.v1.BucketKeyResponse
-	6,  // 39: chatelaine.kms.v1.GatewayService.BucketKey:output_type -> chatelaine.kms.v1.BucketKeyResponse
-	8,  // 40: chatelaine.kms.v1.GatewayService.SigningKey:output_type -> chatelaine.kms.v1.SigningKeyResponse
-	10, // 41: chatelaine.kms.v1.GatewayService.ConfirmMirror:output_type -> chatelaine.kms.v1.ConfirmMirrorResponse
-	12, // 42: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:output_type -> chatelaine.kms.v1.UnconfirmMirrorsResponse
-	14, // 43: chatelaine.kms.v1.GatewayService.Bucket:output_type -> chatelaine.kms.v1.BucketResponse
-	16, // 44: chatelaine.kms.v1.GatewayService.ListBuckets:output_type -> chatelaine.kms.v1.ListBucketsResponse
-	18, // 45: chatelaine.kms.v1.GatewayService.RegisterBucket:output_type -> chatelaine.kms.v1.RegisterBucketResponse
-	20, // 46: chatelaine.kms.v1.GatewayService.ActivateBucket:output_type -> chatelaine.kms.v1.ActivateBucketResponse
-	22, // 47: chatelaine.kms.v1.GatewayService.RemoveBucket:output_type -> chatelaine.kms.v1.RemoveBucketResponse
-	27, // 48: chatelaine.kms.v1.AdminService.CreateKEK:output_type -> chatelaine.kms.v1.CreateKEKResponse
-	29, // 49: chatelaine.kms.v1.AdminService.ListKEKs:output_type -> chatelaine.kms.v1.ListKEKsResponse
-	32, // 50: chatelaine.kms.v1.AdminService.EnsureAccessKey:output_type -> chatelaine.kms.v1.EnsureAccessKeyResponse
-	34, // 51: chatelaine.kms.v1.AdminService.CreateAccessKey:output_type -> chatelaine.kms.v1.CreateAccessKeyResponse
-	36, // 52: chatelaine.kms.v1.AdminService.RevealAccessKey:output_type -> chatelaine.kms.v1.RevealAccessKeyResponse
-	38, // 53: chatelaine.kms.v1.AdminService.ListAccessKeys:output_type -> chatelaine.kms.v1.ListAccessKeysResponse
-	40, // 54: chatelaine.kms.v1.AdminService.DisableAccessKey:output_type -> chatelaine.kms.v1.DisableAccessKeyResponse
-	42, // 55: chatelaine.kms.v1.AdminService.Status:output_type -> chatelaine.kms.v1.StatusResponse
-	37, // [37:56] is the sub-list for method output_type
-	18, // [18:37] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	39, // 7: chatelaine.kms.v1.Bucket.created:type_name -> google.protobuf.Timestamp
+	39, // 8: chatelaine.kms.v1.AccessKey.created:type_name -> google.protobuf.Timestamp
+	24, // 9: chatelaine.kms.v1.CreateAccessKeyResponse.access_key:type_name -> chatelaine.kms.v1.AccessKey
+	24, // 10: chatelaine.kms.v1.ListAccessKeysResponse.access_keys:type_name -> chatelaine.kms.v1.AccessKey
+	37, // 11: chatelaine.kms.v1.StatusResponse.parts:type_name -> chatelaine.kms.v1.Part
+	40, // 12: chatelaine.kms.v1.StatusResponse.keks:type_name -> chatelaine.kms.v1.KEK
+	2,  // 13: chatelaine.kms.v1.GatewayService.Renew:input_type -> chatelaine.kms.v1.RenewRequest
+	4,  // 14: chatelaine.kms.v1.GatewayService.Current:input_type -> chatelaine.kms.v1.CurrentRequest
+	5,  // 15: chatelaine.kms.v1.GatewayService.BucketKey:input_type -> chatelaine.kms.v1.BucketKeyRequest
+	7,  // 16: chatelaine.kms.v1.GatewayService.SigningKey:input_type -> chatelaine.kms.v1.SigningKeyRequest
+	9,  // 17: chatelaine.kms.v1.GatewayService.ConfirmMirror:input_type -> chatelaine.kms.v1.ConfirmMirrorRequest
+	11, // 18: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:input_type -> chatelaine.kms.v1.UnconfirmMirrorsRequest
+	13, // 19: chatelaine.kms.v1.GatewayService.Bucket:input_type -> chatelaine.kms.v1.BucketRequest
+	15, // 20: chatelaine.kms.v1.GatewayService.ListBuckets:input_type -> chatelaine.kms.v1.ListBucketsRequest
+	17, // 21: chatelaine.kms.v1.GatewayService.RegisterBucket:input_type -> chatelaine.kms.v1.RegisterBucketRequest
+	19, // 22: chatelaine.kms.v1.GatewayService.ActivateBucket:input_type -> chatelaine.kms.v1.ActivateBucketRequest
+	21, // 23: chatelaine.kms.v1.GatewayService.RemoveBucket:input_type -> chatelaine.kms.v1.RemoveBucketRequest
+	25, // 24: chatelaine.kms.v1.AdminService.EnsureAccessKey:input_type -> chatelaine.kms.v1.EnsureAccessKeyRequest
+	27, // 25: chatelaine.kms.v1.AdminService.CreateAccessKey:input_type -> chatelaine.kms.v1.CreateAccessKeyRequest
+	29, // 26: chatelaine.kms.v1.AdminService.RevealAccessKey:input_type -> chatelaine.kms.v1.RevealAccessKeyRequest
+	31, // 27: chatelaine.kms.v1.AdminService.ListAccessKeys:input_type -> chatelaine.kms.v1.ListAccessKeysRequest
+	33, // 28: chatelaine.kms.v1.AdminService.DisableAccessKey:input_type -> chatelaine.kms.v1.DisableAccessKeyRequest
+	35, // 29: chatelaine.kms.v1.AdminService.Status:input_type -> chatelaine.kms.v1.StatusRequest
+	3,  // 30: chatelaine.kms.v1.GatewayService.Renew:output_type -> chatelaine.kms.v1.RenewResponse
+	6,  // 31: chatelaine.kms.v1.GatewayService.Current:output_type -> chatelaine.kms.v1.BucketKeyResponse
+	6,  // 32: chatelaine.kms.v1.GatewayService.BucketKey:output_type -> chatelaine.kms.v1.BucketKeyResponse
+	8,  // 33: chatelaine.kms.v1.GatewayService.SigningKey:output_type -> chatelaine.kms.v1.SigningKeyResponse
+	10, // 34: chatelaine.kms.v1.GatewayService.ConfirmMirror:output_type -> chatelaine.kms.v1.ConfirmMirrorResponse
+	12, // 35: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:output_type -> chatelaine.kms.v1.UnconfirmMirrorsResponse
+	14, // 36: chatelaine.kms.v1.GatewayService.Bucket:output_type -> chatelaine.kms.v1.BucketResponse
+	16, // 37: chatelaine.kms.v1.GatewayService.ListBuckets:output_type -> chatelaine.kms.v1.ListBucketsResponse
+	18, // 38: chatelaine.kms.v1.GatewayService.RegisterBucket:output_type -> chatelaine.kms.v1.RegisterBucketResponse
+	20, // 39: chatelaine.kms.v1.GatewayService.ActivateBucket:output_type -> chatelaine.kms.v1.ActivateBucketResponse
+	22, // 40: chatelaine.kms.v1.GatewayService.RemoveBucket:output_type -> chatelaine.kms.v1.RemoveBucketResponse
+	26, // 41: chatelaine.kms.v1.AdminService.EnsureAccessKey:output_type -> chatelaine.kms.v1.EnsureAccessKeyResponse
+	28, // 42: chatelaine.kms.v1.AdminService.CreateAccessKey:output_type -> chatelaine.kms.v1.CreateAccessKeyResponse
+	30, // 43: chatelaine.kms.v1.AdminService.RevealAccessKey:output_type -> chatelaine.kms.v1.RevealAccessKeyResponse
+	32, // 44: chatelaine.kms.v1.AdminService.ListAccessKeys:output_type -> chatelaine.kms.v1.ListAccessKeysResponse
+	34, // 45: chatelaine.kms.v1.AdminService.DisableAccessKey:output_type -> chatelaine.kms.v1.DisableAccessKeyResponse
+	36, // 46: chatelaine.kms.v1.AdminService.Status:output_type -> chatelaine.kms.v1.StatusResponse
+	30, // [30:47] is the sub-list for method output_type
+	13, // [13:30] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_kms_proto_init() }
@@ -2750,13 +2376,14 @@ func file_kms_service_kmsv1_kms_proto_init() {
 	if File_kms_service_kmsv1_kms_proto != nil {
 		return
 	}
+	file_kms_service_kmsv1_keys_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_service_kmsv1_kms_proto_rawDesc), len(file_kms_service_kmsv1_kms_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   43,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1,4 +1,4 @@
-// Package kmsv1 is the generated form of kms.proto, the RPC of the key plane. It
+// Package kmsv1 is the generated form of the .proto files here, the RPC of the key plane. It
 // knows no rule: what the calls do is package service's.
 package kmsv1
 

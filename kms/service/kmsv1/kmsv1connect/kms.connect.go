@@ -68,10 +68,6 @@ const (
 	// GatewayServiceRemoveBucketProcedure is the fully-qualified name of the GatewayService's
 	// RemoveBucket RPC.
 	GatewayServiceRemoveBucketProcedure = "/chatelaine.kms.v1.GatewayService/RemoveBucket"
-	// AdminServiceCreateKEKProcedure is the fully-qualified name of the AdminService's CreateKEK RPC.
-	AdminServiceCreateKEKProcedure = "/chatelaine.kms.v1.AdminService/CreateKEK"
-	// AdminServiceListKEKsProcedure is the fully-qualified name of the AdminService's ListKEKs RPC.
-	AdminServiceListKEKsProcedure = "/chatelaine.kms.v1.AdminService/ListKEKs"
 	// AdminServiceEnsureAccessKeyProcedure is the fully-qualified name of the AdminService's
 	// EnsureAccessKey RPC.
 	AdminServiceEnsureAccessKeyProcedure = "/chatelaine.kms.v1.AdminService/EnsureAccessKey"
@@ -491,8 +487,6 @@ func (UnimplementedGatewayServiceHandler) RemoveBucket(context.Context, *kmsv1.R
 
 // AdminServiceClient is a client for the chatelaine.kms.v1.AdminService service.
 type AdminServiceClient interface {
-	CreateKEK(context.Context, *kmsv1.CreateKEKRequest) (*kmsv1.CreateKEKResponse, error)
-	ListKEKs(context.Context, *kmsv1.ListKEKsRequest) (*kmsv1.ListKEKsResponse, error)
 	// EnsureAccessKey makes an access key of a given id and secret; again, it does
 	// nothing.
 	EnsureAccessKey(context.Context, *kmsv1.EnsureAccessKeyRequest) (*kmsv1.EnsureAccessKeyResponse, error)
@@ -516,18 +510,6 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 	baseURL = strings.TrimRight(baseURL, "/")
 	adminServiceMethods := kmsv1.File_kms_service_kmsv1_kms_proto.Services().ByName("AdminService").Methods()
 	return &adminServiceClient{
-		createKEK: connect.NewClient[kmsv1.CreateKEKRequest, kmsv1.CreateKEKResponse](
-			httpClient,
-			baseURL+AdminServiceCreateKEKProcedure,
-			connect.WithSchema(adminServiceMethods.ByName("CreateKEK")),
-			connect.WithClientOptions(opts...),
-		),
-		listKEKs: connect.NewClient[kmsv1.ListKEKsRequest, kmsv1.ListKEKsResponse](
-			httpClient,
-			baseURL+AdminServiceListKEKsProcedure,
-			connect.WithSchema(adminServiceMethods.ByName("ListKEKs")),
-			connect.WithClientOptions(opts...),
-		),
 		ensureAccessKey: connect.NewClient[kmsv1.EnsureAccessKeyRequest, kmsv1.EnsureAccessKeyResponse](
 			httpClient,
 			baseURL+AdminServiceEnsureAccessKeyProcedure,
@@ -569,32 +551,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
-	createKEK        *connect.Client[kmsv1.CreateKEKRequest, kmsv1.CreateKEKResponse]
-	listKEKs         *connect.Client[kmsv1.ListKEKsRequest, kmsv1.ListKEKsResponse]
 	ensureAccessKey  *connect.Client[kmsv1.EnsureAccessKeyRequest, kmsv1.EnsureAccessKeyResponse]
 	createAccessKey  *connect.Client[kmsv1.CreateAccessKeyRequest, kmsv1.CreateAccessKeyResponse]
 	revealAccessKey  *connect.Client[kmsv1.RevealAccessKeyRequest, kmsv1.RevealAccessKeyResponse]
 	listAccessKeys   *connect.Client[kmsv1.ListAccessKeysRequest, kmsv1.ListAccessKeysResponse]
 	disableAccessKey *connect.Client[kmsv1.DisableAccessKeyRequest, kmsv1.DisableAccessKeyResponse]
 	status           *connect.Client[kmsv1.StatusRequest, kmsv1.StatusResponse]
-}
-
-// CreateKEK calls chatelaine.kms.v1.AdminService.CreateKEK.
-func (c *adminServiceClient) CreateKEK(ctx context.Context, req *kmsv1.CreateKEKRequest) (*kmsv1.CreateKEKResponse, error) {
-	response, err := c.createKEK.CallUnary(ctx, connect.NewRequest(req))
-	if response != nil {
-		return response.Msg, err
-	}
-	return nil, err
-}
-
-// ListKEKs calls chatelaine.kms.v1.AdminService.ListKEKs.
-func (c *adminServiceClient) ListKEKs(ctx context.Context, req *kmsv1.ListKEKsRequest) (*kmsv1.ListKEKsResponse, error) {
-	response, err := c.listKEKs.CallUnary(ctx, connect.NewRequest(req))
-	if response != nil {
-		return response.Msg, err
-	}
-	return nil, err
 }
 
 // EnsureAccessKey calls chatelaine.kms.v1.AdminService.EnsureAccessKey.
@@ -653,8 +615,6 @@ func (c *adminServiceClient) Status(ctx context.Context, req *kmsv1.StatusReques
 
 // AdminServiceHandler is an implementation of the chatelaine.kms.v1.AdminService service.
 type AdminServiceHandler interface {
-	CreateKEK(context.Context, *kmsv1.CreateKEKRequest) (*kmsv1.CreateKEKResponse, error)
-	ListKEKs(context.Context, *kmsv1.ListKEKsRequest) (*kmsv1.ListKEKsResponse, error)
 	// EnsureAccessKey makes an access key of a given id and secret; again, it does
 	// nothing.
 	EnsureAccessKey(context.Context, *kmsv1.EnsureAccessKeyRequest) (*kmsv1.EnsureAccessKeyResponse, error)
@@ -674,18 +634,6 @@ type AdminServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	adminServiceMethods := kmsv1.File_kms_service_kmsv1_kms_proto.Services().ByName("AdminService").Methods()
-	adminServiceCreateKEKHandler := connect.NewUnaryHandlerSimple(
-		AdminServiceCreateKEKProcedure,
-		svc.CreateKEK,
-		connect.WithSchema(adminServiceMethods.ByName("CreateKEK")),
-		connect.WithHandlerOptions(opts...),
-	)
-	adminServiceListKEKsHandler := connect.NewUnaryHandlerSimple(
-		AdminServiceListKEKsProcedure,
-		svc.ListKEKs,
-		connect.WithSchema(adminServiceMethods.ByName("ListKEKs")),
-		connect.WithHandlerOptions(opts...),
-	)
 	adminServiceEnsureAccessKeyHandler := connect.NewUnaryHandlerSimple(
 		AdminServiceEnsureAccessKeyProcedure,
 		svc.EnsureAccessKey,
@@ -724,10 +672,6 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 	)
 	return "/chatelaine.kms.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case AdminServiceCreateKEKProcedure:
-			adminServiceCreateKEKHandler.ServeHTTP(w, r)
-		case AdminServiceListKEKsProcedure:
-			adminServiceListKEKsHandler.ServeHTTP(w, r)
 		case AdminServiceEnsureAccessKeyProcedure:
 			adminServiceEnsureAccessKeyHandler.ServeHTTP(w, r)
 		case AdminServiceCreateAccessKeyProcedure:
@@ -748,14 +692,6 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 
 // UnimplementedAdminServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedAdminServiceHandler struct{}
-
-func (UnimplementedAdminServiceHandler) CreateKEK(context.Context, *kmsv1.CreateKEKRequest) (*kmsv1.CreateKEKResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.AdminService.CreateKEK is not implemented"))
-}
-
-func (UnimplementedAdminServiceHandler) ListKEKs(context.Context, *kmsv1.ListKEKsRequest) (*kmsv1.ListKEKsResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.AdminService.ListKEKs is not implemented"))
-}
 
 func (UnimplementedAdminServiceHandler) EnsureAccessKey(context.Context, *kmsv1.EnsureAccessKeyRequest) (*kmsv1.EnsureAccessKeyResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.AdminService.EnsureAccessKey is not implemented"))
