@@ -38,7 +38,7 @@ func TestErrorsOfAdministratorsSayWhatToDo(t *testing.T) {
 func TestSimilarNames(t *testing.T) {
 	names := []string{"main", "mail", "payments", "payroll", "x"}
 	for name, want := range map[string]string{
-		"mian": "[main]", "mani": "[main mail]", "maim": "[main mail]", "main2": "[main]", "pay": "[payments payroll]", "payment": "[payments]", "zzz": "", "": "[main mail payments]",
+		"mian": "[main]", "mani": "[main mail]", "maim": "[main mail]", "main2": "[main mail]", "pay": "[payments payroll]", "payment": "[payments]", "zzz": "", "": "[main mail payments]",
 	} {
 		got := similar(name, names)
 		if len(got) == 0 && want == "" {
