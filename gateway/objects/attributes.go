@@ -16,7 +16,7 @@ const octetStream = "application/octet-stream"
 func (a Attributes) toSealed() sealed.Attributes {
 	out := sealed.Attributes{
 		ContentType: a.ContentType, ContentEncoding: a.ContentEncoding, ContentDisposition: a.ContentDisposition,
-		ContentLanguage: a.ContentLanguage, CacheControl: a.CacheControl, Expires: a.Expires,
+		ContentLanguage: a.ContentLanguage, CacheControl: a.CacheControl, Expires: a.Expires, Redirect: a.Redirect,
 	}
 	for name, value := range a.Metadata {
 		out.UserMetadata = append(out.UserMetadata, sealed.Pair{Name: name, Value: value})
@@ -28,7 +28,7 @@ func (a Attributes) toSealed() sealed.Attributes {
 func fromSealed(a sealed.Attributes) Attributes {
 	out := Attributes{
 		ContentType: a.ContentType, ContentEncoding: a.ContentEncoding, ContentDisposition: a.ContentDisposition,
-		ContentLanguage: a.ContentLanguage, CacheControl: a.CacheControl, Expires: a.Expires,
+		ContentLanguage: a.ContentLanguage, CacheControl: a.CacheControl, Expires: a.Expires, Redirect: a.Redirect,
 		Metadata: make(map[string]string, len(a.UserMetadata)),
 	}
 	for _, p := range a.UserMetadata {

@@ -17,7 +17,7 @@ type CopyRequest struct {
 	Source GetRequest
 	Bucket keys.Bucket
 	Key    string
-	// Replace puts Attributes in place of the source's.
+	// Replace puts Attributes in place of the source's. Their Redirect counts always.
 	Replace bool
 	Attributes
 	// Algorithm asks for another checksum than the source has: the body is then
@@ -149,9 +149,10 @@ func (s *Service) copySealed(ctx context.Context, q *query, f *found, r CopyRequ
 }
 
 // envelope is the source's, with what the client replaces. The checksums speak of
-// the data and stay.
+// the data and stay. A redirect is of one object alone: it is the copy's own or none.
 func (r CopyRequest) envelope(e sealed.Envelope) sealed.Envelope {
 	if !r.Replace {
+		e.Attributes.Redirect = r.Redirect
 		return e
 	}
 	kept := e.Attributes
@@ -266,6 +267,7 @@ func (s *Service) copyPlain(ctx context.Context, q *query, f *found, st Stat, r 
 	if r.Replace {
 		put.Attributes = r.Attributes
 	}
+	put.Redirect = r.Redirect
 	result, err := s.Put(ctx, put)
 	return result, []Checksum{{Algorithm: r.Algorithm, Value: h.h.Sum(nil)}}, err
 }

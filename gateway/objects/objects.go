@@ -61,7 +61,9 @@ func Reserved(key string) bool { return strings.HasPrefix(key, ReservedPrefix) }
 type Attributes struct {
 	ContentType, ContentEncoding, ContentDisposition string
 	ContentLanguage, CacheControl, Expires           string
-	Metadata                                         map[string]string
+	// Redirect is x-amz-website-redirect-location, which a copy never takes over.
+	Redirect string
+	Metadata map[string]string
 }
 
 // Algorithm is a checksum algorithm by the name that S3 gives it.

@@ -55,6 +55,7 @@ type Attributes struct {
 	ContentLanguage    string
 	CacheControl       string
 	Expires            string
+	Redirect           string     // x-amz-website-redirect-location
 	UserMetadata       []Pair     // in the order given
 	Checksums          []Checksum // of the plaintext
 	MD5                []byte     // 16 bytes, of the plaintext; nil if not computed

@@ -21,7 +21,7 @@ func testEnvelope(t testing.TB) Envelope {
 		Kind: Single, DEK: testKey(t, 1), Length: 12345, Salt: Salt(testBytes(2, 24)), Created: testCreated,
 		Attributes: Attributes{
 			ContentType: "text/plain", ContentEncoding: "gzip", ContentDisposition: "attachment", ContentLanguage: "de", CacheControl: "no-cache",
-			Expires:      "Thu, 01 Dec 1994 16:00:00 GMT",
+			Expires: "Thu, 01 Dec 1994 16:00:00 GMT", Redirect: "https://example.com/",
 			UserMetadata: []Pair{{"b", "2"}, {"a", ""}, {"", "x"}},
 			Checksums:    []Checksum{{Algorithm: CRC32, Value: []byte("1234")}, {Algorithm: SHA256, Scope: Composite, Value: testBytes(3, 32), Parts: 9999}},
 			MD5:          testBytes(4, 16), LateChecksum: CRC32C,

@@ -14,6 +14,7 @@ const (
 	tlvContentLanguage    = 4
 	tlvCacheControl       = 5
 	tlvExpires            = 6
+	tlvRedirect           = 7
 	tlvUserMetadata       = 16
 	tlvChecksum           = 32
 	tlvMD5                = 33
@@ -39,13 +40,15 @@ func (a *Attributes) header(tlv byte) *string {
 		return &a.CacheControl
 	case tlvExpires:
 		return &a.Expires
+	case tlvRedirect:
+		return &a.Redirect
 	}
 	return nil
 }
 
 // append appends the TLVs of a, in ascending order of types. It fails with ErrTooLarge and ErrRange.
 func (a *Attributes) append(b []byte) (_ []byte, err error) {
-	for tlv := byte(tlvContentType); tlv <= tlvExpires; tlv++ {
+	for tlv := byte(tlvContentType); tlv <= tlvRedirect; tlv++ {
 		if v := *a.header(tlv); v != "" {
 			b, err = appendTLV(b, err, tlv, []byte(v))
 		}
