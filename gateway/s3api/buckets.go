@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/xml"
 	"errors"
@@ -126,11 +127,10 @@ func (c *call) createBucket() error {
 	if strings.EqualFold(c.header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
 		create = c.Service.CreateLockedBucket
 	}
-	err = create(c.ctx, c.principal, c.bucketName)
-	if err := c.alreadyMine(err); err != nil {
+	if err := create(c.ctx, c.principal, c.bucketName); err != nil {
 		return err
 	}
-	if err := c.tagNewBucket(tags); err != nil {
+	if err := c.configureNewBucket(tags); err != nil {
 		return err
 	}
 	c.w.Header().Set("Location", "/"+c.bucketName)
@@ -140,31 +140,46 @@ func (c *call) createBucket() error {
 	return nil
 }
 
-// checkBucketHeaders takes what a bucket of the gateway is anyway.
+// checkBucketHeaders judges what a request asks of its new bucket.
 func (c *call) checkBucketHeaders() error {
 	switch lock := c.header.Get("X-Amz-Bucket-Object-Lock-Enabled"); strings.ToLower(lock) {
 	case "", "false", "true":
 	default:
 		return invalidArgument("Invalid x-amz-bucket-object-lock-enabled header: "+lock, "x-amz-bucket-object-lock-enabled", "")
 	}
-	switch v := c.header.Get("X-Amz-Object-Ownership"); v {
-	case "", "BucketOwnerEnforced":
-		return nil
-	case "BucketOwnerPreferred", "ObjectWriter":
-		return notImplemented("x-amz-object-ownership")
-	default:
-		return invalidArgument("Invalid x-amz-object-ownership header: "+v, "x-amz-object-ownership", "")
+	ownership := c.newOwnership()
+	if !validOwnership(ownership) {
+		return invalidArgument("Invalid x-amz-object-ownership header: "+ownership, "x-amz-object-ownership", "")
 	}
+	return c.checkACL(ownership)
 }
 
-// tagNewBucket: the bucket's owner may tag it, which is recorded as for any other.
-func (c *call) tagNewBucket(tags backends.Tags) error {
-	if len(tags) == 0 {
+// newOwnership is the setting of a bucket that is being made.
+func (c *call) newOwnership() string {
+	return cmp.Or(c.header.Get("X-Amz-Object-Ownership"), ownerEnforced)
+}
+
+// configureNewBucket: the bucket's owner may configure it, which is recorded as for
+// any other.
+func (c *call) configureNewBucket(tags backends.Tags) error {
+	ownership := c.newOwnership()
+	if len(tags) == 0 && ownership == ownerEnforced {
 		return nil
 	}
 	var err error
 	if c.bucket, err = c.Service.Bucket(c.ctx, c.bucketName); err != nil {
 		return err
+	}
+	if ownership != ownerEnforced {
+		if err := c.authorize("s3:PutBucketOwnershipControls", ""); err != nil {
+			return err
+		}
+		if err := c.setOwnership(ownership); err != nil {
+			return err
+		}
+	}
+	if len(tags) == 0 {
+		return nil
 	}
 	if err := c.authorize("s3:PutBucketTagging", ""); err != nil {
 		return err
@@ -199,14 +214,6 @@ func (c *call) readCreation() (backends.Tags, error) {
 
 // defaultRegion is the one that S3 names by saying nothing.
 const defaultRegion = "us-east-1"
-
-// alreadyMine: in us-east-1 S3 answers that a bucket of one's own was created.
-func (c *call) alreadyMine(err error) error {
-	if c.Region == defaultRegion && errors.Is(err, keys.ErrBucketOwned) {
-		return nil
-	}
-	return err
-}
 
 func (c *call) headBucket() error {
 	if err := c.Service.HeadBucket(c.ctx, c.bucket); err != nil {

@@ -78,7 +78,7 @@ func (c *call) sourceBucket() (keys.Bucket, error) {
 	if err != nil {
 		return bucket, err
 	}
-	if owner := c.header.Get("X-Amz-Source-Expected-Bucket-Owner"); owner != "" && owner != bucket.Owner {
+	if owner := c.header.Get("X-Amz-Source-Expected-Bucket-Owner"); owner != "" && !c.owns(bucket, owner) {
 		return bucket, accessDenied()
 	}
 	return bucket, nil
@@ -169,7 +169,7 @@ func (c *call) copyOntoItself(replace bool) error {
 	if replace || c.source != (source{bucket: c.bucketName, key: c.key}) {
 		return nil
 	}
-	for _, change := range []string{"X-Amz-Storage-Class", "X-Amz-Server-Side-Encryption", "X-Amz-Checksum-Algorithm"} {
+	for _, change := range []string{"X-Amz-Storage-Class", "X-Amz-Server-Side-Encryption", "X-Amz-Checksum-Algorithm", redirectHeader} {
 		if c.header.Get(change) != "" {
 			return nil
 		}

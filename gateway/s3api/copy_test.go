@@ -96,6 +96,7 @@ func TestBadCopiesAreRefused(t *testing.T) {
 		{"another's bucket", "theirs/k", nil, 403, "AccessDenied"},
 		{"a key that may not be read", "bucket/denied", nil, 403, "AccessDenied"},
 		{"another owner", "bucket/k", []string{"X-Amz-Source-Expected-Bucket-Owner: bob"}, 403, "AccessDenied"},
+		{"the owner by another's access key", "bucket/k", []string{"X-Amz-Source-Expected-Bucket-Owner: " + bobKey}, 403, "AccessDenied"},
 		{"a metadata directive", "bucket/k", []string{"X-Amz-Metadata-Directive: x"}, 400, "InvalidArgument"},
 		{"a tagging directive", "bucket/k", []string{"X-Amz-Tagging-Directive: x"}, 400, "InvalidArgument"},
 		{"an annotation directive", "bucket/k", []string{"X-Amz-Annotation-Directive: COPY"}, 501, "NotImplemented"},

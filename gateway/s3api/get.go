@@ -183,6 +183,7 @@ func setAttributes(h http.Header, a objects.Attributes) {
 		{"Content-Language", a.ContentLanguage},
 		{"Cache-Control", a.CacheControl},
 		{"Expires", a.Expires},
+		{"X-Amz-Website-Redirect-Location", a.Redirect},
 	} {
 		if f.value != "" {
 			h.Set(f.name, f.value)

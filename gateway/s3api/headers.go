@@ -29,9 +29,6 @@ func (c *call) checkHeaders() error {
 			continue
 		}
 		low := strings.ToLower(name)
-		if low == redirectHeader && !redirectTarget(c.header.Get(name)) {
-			return bad("InvalidRedirectLocation", "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.")
-		}
 		if !commonHeader(low) && !slices.Contains(c.route.headers, low) && !c.checksumHeader(low) {
 			return notImplemented(low)
 		}
@@ -45,10 +42,25 @@ func (c *call) checkHeaders() error {
 	return c.checkWriteHeaders()
 }
 
-const redirectHeader = "x-amz-website-redirect-location"
+const (
+	redirectHeader = "x-amz-website-redirect-location"
+	// maxRedirect is S3's limit on its value, in bytes.
+	maxRedirect = 2048
+)
 
-func redirectTarget(s string) bool {
-	return strings.HasPrefix(s, "/") || strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
+// checkRedirect judges where a website would send its visitors. The gateway serves no
+// websites: it keeps the address and gives it back.
+func checkRedirect(h http.Header) error {
+	s := h.Get(redirectHeader)
+	switch {
+	case len(h.Values(redirectHeader)) == 0:
+		return nil
+	case len(s) > maxRedirect:
+		return metadataTooLarge(len(s))
+	case strings.HasPrefix(s, "/"), strings.HasPrefix(s, "http://"), strings.HasPrefix(s, "https://"):
+		return nil
+	}
+	return bad("InvalidRedirectLocation", "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.")
 }
 
 // commonHeader is true for headers that say nothing about the operation, or that
@@ -70,43 +82,13 @@ func (c *call) checksumHeader(low string) bool {
 
 // checkWriteHeaders judges the values of what a write may ask for.
 func (c *call) checkWriteHeaders() error {
-	if err := c.checkACL(); err != nil {
+	if err := checkRedirect(c.header); err != nil {
 		return err
 	}
 	if err := checkStorageClass(c.header.Get("X-Amz-Storage-Class")); err != nil {
 		return err
 	}
 	return c.checkEncryption()
-}
-
-// checkACL takes what changes nothing where the bucket's owner owns all objects.
-func (c *call) checkACL() error {
-	for name := range c.header {
-		if strings.HasPrefix(name, "X-Amz-Grant-") {
-			return c.aclRefused()
-		}
-	}
-	switch acl := c.header.Get("X-Amz-Acl"); acl {
-	case "", "private":
-		return nil
-	case "bucket-owner-full-control":
-		if c.level == levelObject {
-			return nil
-		}
-		return c.aclRefused()
-	case "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "log-delivery-write":
-		return c.aclRefused()
-	default:
-		return invalidArgument("", "x-amz-acl", acl)
-	}
-}
-
-// aclRefused: S3 has a code of its own for buckets that are being made.
-func (c *call) aclRefused() *fault {
-	if c.route.name == "CreateBucket" {
-		return bad("InvalidBucketAclWithObjectOwnership", "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting")
-	}
-	return aclNotSupported()
 }
 
 func checkStorageClass(class string) error {
@@ -147,6 +129,9 @@ func (c *call) attributes() (objects.Attributes, error) {
 	if err := c.checkKEK(); err != nil {
 		return objects.Attributes{}, err
 	}
+	if err := c.checkObjectACL(); err != nil {
+		return objects.Attributes{}, err
+	}
 	meta, err := metadata(c.header)
 	if err != nil {
 		return objects.Attributes{}, err
@@ -158,6 +143,7 @@ func (c *call) attributes() (objects.Attributes, error) {
 		ContentLanguage:    c.header.Get("Content-Language"),
 		CacheControl:       c.header.Get("Cache-Control"),
 		Expires:            c.header.Get("Expires"),
+		Redirect:           c.header.Get(redirectHeader),
 		Metadata:           meta,
 	}
 	if a.ContentType == "" {

@@ -94,7 +94,6 @@ func TestWritesThatChangeNothingSucceedAndOthersDoNot(t *testing.T) {
 		{"no document", "/bucket?acl", "x", "", 400, "MalformedACLError"},
 		{"no owner", "/bucket?acl", "<AccessControlPolicy/>", "", 400, "MalformedACLError"},
 		{"ownership", "/bucket?ownershipControls", owns("BucketOwnerEnforced"), "", 200, ""},
-		{"other ownership", "/bucket?ownershipControls", owns("ObjectWriter"), "", 501, "NotImplemented"},
 		{"unknown ownership", "/bucket?ownershipControls", owns("x"), "", 400, "MalformedXML"},
 		{"no ownership", "/bucket?ownershipControls", "<OwnershipControls/>", "", 400, "MalformedXML"},
 		{"blocked", "/bucket?publicAccessBlock", block("true"), "", 200, ""},

@@ -218,7 +218,7 @@ func TestABadFormStoresNothing(t *testing.T) {
 		{"no checksum", form{fields: with("x-amz-checksum-crc32", "x"), file: "data"}, 400, "InvalidRequest"},
 		{"bad tags", form{fields: with("tagging", "x")}, 400, "MalformedXML"},
 		{"a customer's key", form{fields: with("x-amz-server-side-encryption-customer-algorithm", "AES256")}, 501, "NotImplemented"},
-		{"a redirect of a website", form{fields: with("x-amz-website-redirect-location", "/x")}, 501, "NotImplemented"},
+		{"a redirect of a website", form{fields: with("x-amz-website-redirect-location", "x")}, 400, "InvalidRedirectLocation"},
 		{"long fields", form{fields: with("x-amz-meta-a", strings.Repeat("x", 21<<10))}, 400, "MaxPostPreDataLengthExceeded"},
 		{"a large one with fields behind the file", form{fields: key, file: string(noise(2 << 20)), tail: "Upload"}, 400, "MalformedPOSTRequest"},
 	} {

@@ -16,7 +16,7 @@ const (
 	aclHeaders        = "x-amz-acl x-amz-grant-full-control x-amz-grant-read x-amz-grant-read-acp x-amz-grant-write-acp"
 	encryptionHeaders = "x-amz-server-side-encryption x-amz-server-side-encryption-aws-kms-key-id x-amz-server-side-encryption-bucket-key-enabled"
 	lockHeaders       = "x-amz-object-lock-mode x-amz-object-lock-retain-until-date x-amz-object-lock-legal-hold"
-	createHeaders     = aclHeaders + " x-amz-storage-class x-amz-tagging " + encryptionHeaders + " " + lockHeaders
+	createHeaders     = aclHeaders + " x-amz-storage-class x-amz-tagging " + redirectHeader + " " + encryptionHeaders + " " + lockHeaders
 	checkedHeaders    = "x-amz-sdk-checksum-algorithm"
 )
 
@@ -99,7 +99,7 @@ func fixedRoutes() []route {
 		sub("PutObjectAcl", "s3:PutObjectAcl", levelObject, put, "acl", (*call).putACL).versioned("s3:PutObjectVersionAcl"),
 		sub("GetBucketOwnershipControls", "s3:GetBucketOwnershipControls", b, get, "ownershipControls", (*call).getOwnership),
 		sub("PutBucketOwnershipControls", "s3:PutBucketOwnershipControls", b, put, "ownershipControls", (*call).putOwnership),
-		sub("DeleteBucketOwnershipControls", "s3:PutBucketOwnershipControls", b, del, "ownershipControls", (*call).deleted),
+		sub("DeleteBucketOwnershipControls", "s3:PutBucketOwnershipControls", b, del, "ownershipControls", (*call).deleteOwnership),
 		sub("GetPublicAccessBlock", "s3:GetBucketPublicAccessBlock", b, get, "publicAccessBlock", (*call).getPublicAccess),
 		sub("PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock", b, put, "publicAccessBlock", (*call).putPublicAccess),
 		sub("DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock", b, del, "publicAccessBlock", (*call).deleted),

@@ -165,8 +165,9 @@ func (c *call) deleteObjectTagging() error {
 
 // What the gateway keeps of a bucket itself, by name.
 const (
-	configTagging = "tagging"
-	configCORS    = "cors"
+	configTagging   = "tagging"
+	configCORS      = "cors"
+	configOwnership = "ownership"
 )
 
 // getBucketTagging answers with what was stored, which is a document of ours.
