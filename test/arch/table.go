@@ -44,6 +44,7 @@ type Reach struct{ From, To string }
 // Modules of others, by short names.
 const (
 	aws        = "github.com/aws"
+	cedar      = "github.com/cedar-policy/cedar-go"
 	cobra      = "github.com/spf13/cobra"
 	connect    = "connectrpc.com/connect"
 	crc64nvme  = "github.com/minio/crc64nvme"
@@ -99,7 +100,7 @@ func Table() []Folder {
 			Tests: []string{"kms/...", "hsm/..."},
 		},
 		{Dir: "gateway/keys/keystest", Allow: []string{"gateway/keys", "gateway/sealed"}},
-		{Dir: "gateway/access", Allow: []string{prometheus, zap}},
+		{Dir: "gateway/access", Allow: []string{"kms/policy", prometheus, zap}},
 		{Dir: "gateway/config", Allow: []string{"kms/config/settings"}},
 		{Dir: "gateway/server", Allow: []string{prometheus, zap}},
 
@@ -109,6 +110,7 @@ func Table() []Folder {
 		{Dir: "kms/kmstest", Allow: []string{"kms"}, Tests: []string{"kms/softkey", zap}},
 		{Dir: "kms/pkcs11", Allow: []string{"kms", "hsm", zap}, Tests: []string{"hsm/hsmtest", "kms/kmstest", miekg}},
 		{Dir: "kms/softkey", Allow: []string{"kms", zap}, Tests: []string{"kms/kmstest"}},
+		{Dir: "kms/policy", Allow: []string{"kms", cedar}},
 		{Dir: "kms/registry", Allow: []string{"kms", etcd, prometheus, zap}},
 		{
 			Dir:   "kms/service",
