@@ -79,6 +79,11 @@ const (
 	CRC64NVME
 	SHA1
 	SHA256
+	SHA512
+	MD5
+	XXHASH64
+	XXHASH3
+	XXHASH128
 )
 
 // Scope tells what a checksum is computed over.

@@ -124,6 +124,8 @@ func TestEnvelopeLimits(t *testing.T) {
 		"MD5 cut":              {func(e *Envelope) { e.Attributes.MD5 = []byte{1} }, ErrRange},
 		"checksum cut":         {checksum(Checksum{Algorithm: SHA1, Value: []byte{1}}), ErrRange},
 		"no algorithm":         {checksum(Checksum{}), ErrRange},
+		"half a SHA-512":       {checksum(Checksum{Algorithm: SHA512, Value: make([]byte, 32)}), ErrRange},
+		"unknown algorithm":    {checksum(Checksum{Algorithm: XXHASH128 + 1, Value: make([]byte, 16)}), ErrRange},
 		"unknown scope":        {checksum(Checksum{Algorithm: CRC32, Value: []byte("1234"), Scope: 2}), ErrRange},
 		"composite of nothing": {checksum(Checksum{Algorithm: CRC32, Value: []byte("1234"), Scope: Composite}), ErrRange},
 		"parts of a whole":     {checksum(Checksum{Algorithm: CRC32, Value: []byte("1234"), Parts: 1}), ErrRange},

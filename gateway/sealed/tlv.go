@@ -194,12 +194,16 @@ func (a Algorithm) size() (n int, known bool) {
 	switch a {
 	case CRC32, CRC32C:
 		return 4, true
-	case CRC64NVME:
+	case CRC64NVME, XXHASH64, XXHASH3:
 		return 8, true
+	case MD5, XXHASH128:
+		return 16, true
 	case SHA1:
 		return 20, true
 	case SHA256:
 		return 32, true
+	case SHA512:
+		return maxChecksum, true
 	}
 	return 0, false
 }

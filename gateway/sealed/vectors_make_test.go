@@ -51,7 +51,12 @@ func makeObjects() (out []vectorObject) {
 	other := newVectorObject("hostile: multipart, other", Multipart, slices.Clone(parts)...)
 	earlier := newVectorObject("hostile: multipart, earlier attempts", Multipart, slices.Clone(parts)...)
 	earlier.DEK = multi.DEK
-	return append(out, multi, other, earlier.sum())
+	out = append(out, multi, other, earlier.sum())
+	single = newVectorObject("single, late checksum of 64 bytes", Single, vectorPart{Length: 7})
+	single.Checksum = &vectorCheck{Algorithm: SHA512, Value: testBytes(7, 64)}
+	multi = newVectorObject("multipart, late composite XXHASH128", Multipart, vectorPart{Number: 2, Length: 3})
+	multi.Checksum = &vectorCheck{Algorithm: XXHASH128, Scope: Composite, Value: testBytes(8, 16), Parts: 1}
+	return append(out, single.sum(), multi.sum())
 }
 
 // newVectorObject makes an object whose DEK, salts and plaintext follow from its name.
@@ -89,17 +94,29 @@ func makeEnvelopes() []vectorEnvelope {
 	return sealEnvelopes(append(
 		out,
 		vectorEnvelope{Name: "TLV 16", Headers: none, UserMetadata: []Pair{{"b", "2"}, {"a", "1"}, {"empty", ""}, {"utf8", "grüß"}}},
-		vectorEnvelope{Name: "TLV 32, every algorithm", Headers: none, Checksums: allChecksums(FullObject, 0)},
-		vectorEnvelope{Name: "TLV 32, composite", Headers: none, Checksums: allChecksums(Composite, 9999)},
+		vectorEnvelope{Name: "TLV 32, every algorithm", Headers: none, Checksums: firstChecksums(FullObject, 0)},
+		vectorEnvelope{Name: "TLV 32, composite", Headers: none, Checksums: firstChecksums(Composite, 9999)},
 		vectorEnvelope{Name: "TLV 33", Headers: none, MD5: testBytes(40, 16)},
 		vectorEnvelope{Name: "TLV 34", Headers: none, Late: CRC32C},
-		vectorEnvelope{Name: "all TLVs", Headers: all, UserMetadata: []Pair{{"k", "v"}}, Checksums: allChecksums(FullObject, 0), MD5: testBytes(41, 16), Late: SHA1},
+		vectorEnvelope{Name: "all TLVs", Headers: all, UserMetadata: []Pair{{"k", "v"}}, Checksums: firstChecksums(FullObject, 0), MD5: testBytes(41, 16), Late: SHA1},
+		vectorEnvelope{Name: "TLV 32, algorithms 6 to 10", Headers: none, Checksums: laterChecksums(FullObject, 0)},
+		vectorEnvelope{Name: "TLV 32, composite, algorithms 6 to 10", Headers: none, Checksums: laterChecksums(Composite, 2)},
+		vectorEnvelope{Name: "TLV 34, SHA-512", Headers: none, Late: SHA512},
 	))
 }
 
-func allChecksums(scope Scope, parts int) (out []vectorCheck) {
-	for i, n := range []int{4, 4, 8, 20, 32} {
-		out = append(out, vectorCheck{Algorithm: Algorithm(i + 1), Scope: scope, Value: testBytes(50+i, n), Parts: parts})
+// firstChecksums and laterChecksums: frozen vectors are added to, not changed.
+func firstChecksums(scope Scope, parts int) []vectorCheck {
+	return vectorChecks(CRC32, scope, parts, 4, 4, 8, 20, 32)
+}
+
+func laterChecksums(scope Scope, parts int) []vectorCheck {
+	return vectorChecks(SHA512, scope, parts, 64, 16, 8, 8, 16)
+}
+
+func vectorChecks(first Algorithm, scope Scope, parts int, sizes ...int) (out []vectorCheck) {
+	for i, n := range sizes {
+		out = append(out, vectorCheck{Algorithm: first + Algorithm(i), Scope: scope, Value: testBytes(50+i, n), Parts: parts})
 	}
 	return out
 }
@@ -164,6 +181,8 @@ func makeUploads() []vectorUpload {
 		{Name: "plain", Number: 1, Length: MinPartSize},
 		{Name: "composite SHA-256", Algorithm: SHA256, Scope: Composite, Number: 9999, Length: MaxPartSize, Checksum: testBytes(60, 32)},
 		{Name: "full-object CRC32", Algorithm: CRC32, Number: 256, Length: 0, Checksum: testBytes(61, 4)},
+		{Name: "composite SHA-512", Algorithm: SHA512, Scope: Composite, Number: 3, Length: 5, Checksum: testBytes(62, 64)},
+		{Name: "composite XXHASH3", Algorithm: XXHASH3, Scope: Composite, Number: 3, Length: 5, Checksum: testBytes(63, 8)},
 	}
 	for i := range out {
 		v := &out[i]
