@@ -1,19 +1,25 @@
 package objects
 
 import (
-	"crypto/sha1" //nolint:gosec // S3 has it as a checksum, not for secrecy
+	"crypto/md5"  //nolint:gosec // S3 has it as a checksum, not for secrecy
+	"crypto/sha1" //nolint:gosec // as above
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/binary"
 	"hash"
 	"hash/crc32"
 	"io"
+	"slices"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/minio/crc64nvme"
+	"github.com/zeebo/xxh3"
 
 	"chatelaine/gateway/sealed"
 )
 
-// NewHash makes the hash of an algorithm; nil for one that is not known.
+// NewHash makes the hash of an algorithm; nil for one that is not known. Sums are
+// big-endian, which is the canonical form of CRCs and XXHASHes; seeds are 0.
 func (a Algorithm) NewHash() hash.Hash {
 	switch a {
 	case CRC32:
@@ -26,31 +32,27 @@ func (a Algorithm) NewHash() hash.Hash {
 		return sha1.New() //nolint:gosec // as above
 	case SHA256:
 		return sha256.New()
+	case SHA512:
+		return sha512.New()
+	case MD5:
+		return md5.New() //nolint:gosec // as above
+	case XXHASH64:
+		return xxhash.New()
+	case XXHASH3:
+		return xxh3.New()
+	case XXHASH128:
+		return xxh3.New128()
 	}
 	return nil
 }
 
 func (a Algorithm) toSealed() sealed.Algorithm {
-	switch a {
-	case CRC32:
-		return sealed.CRC32
-	case CRC32C:
-		return sealed.CRC32C
-	case CRC64NVME:
-		return sealed.CRC64NVME
-	case SHA1:
-		return sealed.SHA1
-	case SHA256:
-		return sealed.SHA256
-	}
-	return sealed.NoChecksum
+	return sealed.Algorithm(slices.Index(Algorithms(), a) + 1) //nolint:gosec // 0 to 10, and 0 is NoChecksum
 }
 
 func fromSealedAlgorithm(a sealed.Algorithm) Algorithm {
-	for _, known := range []Algorithm{CRC32, CRC32C, CRC64NVME, SHA1, SHA256} {
-		if known.toSealed() == a {
-			return known
-		}
+	if all := Algorithms(); a != sealed.NoChecksum && int(a) <= len(all) {
+		return all[a-1]
 	}
 	return ""
 }

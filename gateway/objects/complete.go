@@ -33,6 +33,9 @@ func (s *Service) Complete(ctx context.Context, r CompleteRequest) (PutResult, e
 
 func (s *Service) complete(ctx context.Context, u *upload, r CompleteRequest) (PutResult, error) {
 	c := &completion{upload: u, r: r}
+	if err := c.checkType(); err != nil {
+		return PutResult{}, err
+	}
 	if err := c.openParts(ctx); err != nil {
 		return PutResult{}, err
 	}
@@ -173,44 +176,66 @@ func (c *completion) storeTail(ctx context.Context, tail *sealed.Tail) error {
 	return err
 }
 
+// checkType compares the type that the client names with the upload's.
+func (c *completion) checkType() error {
+	want, composite := c.algorithm()
+	if c.r.Type == AnyType || composite == (c.r.Type == CompositeType) {
+		return nil
+	}
+	return &ChecksumError{Want: want, Composite: composite, Err: ErrChecksumType}
+}
+
 // checkPartChecksum compares what the client says of a part's checksum with what
 // its token vouches for.
 func (c *completion) checkPartChecksum(p CompletePart, part sealed.Part) error {
-	want := c.checksumOf(part)
+	algorithm, composite := c.algorithm()
+	broken := &ChecksumError{Part: p.Number, Want: algorithm, Got: p.Algorithm, Composite: composite}
+	known := c.checksumOf(part)
 	switch {
-	case p.Checksum == nil && want != nil && c.stash.Scope == sealed.Composite:
-		return fmt.Errorf("part %d: %w", p.Number, ErrChecksumMissing)
-	case p.Checksum == nil || !part.HasCRC:
+	case p.Checksum == nil && composite:
+		broken.Err = ErrChecksumMissing
+		return broken
+	case p.Checksum == nil:
 		return nil
-	case want == nil || c.r.Algorithm != want.Algorithm || !bytes.Equal(want.Value, p.Checksum):
+	case p.Algorithm != algorithm && c.stash.Algorithm != sealed.NoChecksum:
+		broken.Err = ErrChecksumAlgorithm
+		return broken
+	case p.Algorithm != algorithm, known != nil && !bytes.Equal(known.Value, p.Checksum):
 		return fmt.Errorf("%w: another checksum", backends.ErrInvalidPart)
 	}
 	return nil
 }
 
-// checksum is the object's, by the upload's algorithm: nil where none was asked
-// for, or where an unbound part hides it.
+// checksum is the object's, by the upload's algorithm: nil where an unbound part
+// hides it.
 func (c *completion) checksum() (*Checksum, error) {
 	got := c.combined()
-	if want := c.r.Checksum; want != nil {
-		if got == nil || got.Algorithm != want.Algorithm || got.Composite != want.Composite || !bytes.Equal(got.Value, want.Value) {
-			return nil, ErrChecksumMismatch
-		}
+	if want := c.r.Checksum; want != nil && (got == nil || !got.is(*want)) {
+		return nil, ErrChecksumMismatch
 	}
 	return got, nil
+}
+
+// is compares with a checksum that a client states, with or without the number of
+// parts behind a composite one.
+func (c Checksum) is(stated Checksum) bool {
+	if stated.Composite && (!c.Composite || c.Parts != stated.Parts) {
+		return false
+	}
+	return c.Algorithm == stated.Algorithm && bytes.Equal(c.Value, stated.Value)
 }
 
 func (c *completion) combined() *Checksum {
 	values := make([][]byte, 0, len(c.parts))
 	for _, p := range c.parts {
 		value := c.checksumOf(p)
-		if value == nil || !p.HasCRC {
+		if value == nil {
 			return nil
 		}
 		values = append(values, value.Value)
 	}
-	algorithm := fromSealedAlgorithm(c.stash.Algorithm)
-	if c.stash.Scope == sealed.Composite {
+	algorithm, composite := c.algorithm()
+	if composite {
 		return &Checksum{Algorithm: algorithm, Composite: true, Parts: len(values), Value: algorithm.composite(values)}
 	}
 	whole := values[0]

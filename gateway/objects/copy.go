@@ -313,6 +313,6 @@ func (s *Service) CopyPart(ctx context.Context, r CopyPartRequest) (CopyPartResu
 	defer func() { _ = reader.Close() }()
 	body := piped(reader)
 	defer func() { _ = body.Close() }()
-	part, err := s.PutPart(ctx, PutPartRequest{UploadRef: r.UploadRef, Number: r.Number, Body: body, Size: reader.Span.Length})
+	part, err := s.addPart(ctx, PutPartRequest{UploadRef: r.UploadRef, Number: r.Number, Body: body, Size: reader.Span.Length}, false)
 	return CopyPartResult{PartResult: part, SourceVersion: reader.Stat.Version}, err
 }

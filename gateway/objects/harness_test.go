@@ -181,6 +181,30 @@ func (w *world) putPart(u UploadRef, number int, data []byte) PartResult {
 	return p
 }
 
+// putSummedPart puts a part that states its checksum.
+func (w *world) putSummedPart(u UploadRef, number int, data []byte, a Algorithm) PartResult {
+	w.t.Helper()
+	p, err := w.PutPart(w.t.Context(), summedPart(u, number, data, a))
+	if err != nil {
+		w.t.Fatalf("putting part %d with %s: %v", number, a, err)
+	}
+	return p
+}
+
+func summedPart(u UploadRef, number int, data []byte, a Algorithm) PutPartRequest {
+	r := PutPartRequest{UploadRef: u, Number: number, Body: bytes.NewReader(data), Size: int64(len(data)), Algorithm: a}
+	if a != "" {
+		r.Value = func() []byte { return sumOf(a, data) }
+	}
+	return r
+}
+
+func sumOf(a Algorithm, b []byte) []byte {
+	h := a.NewHash()
+	h.Write(b)
+	return h.Sum(nil)
+}
+
 // failing yields some bytes and then an error instead of io.EOF.
 type failing struct {
 	src io.Reader

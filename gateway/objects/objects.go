@@ -8,6 +8,7 @@ package objects
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -34,8 +35,16 @@ var (
 	ErrPartNumber = errors.New("part number out of range")
 	// ErrPartOrder: Complete's part numbers do not increase.
 	ErrPartOrder = errors.New("parts are not in ascending order")
-	// ErrChecksumMissing: a part of a composite checksum is listed without its own.
+	// ErrChecksumMissing: a part of a composite checksum is listed without its own. It
+	// comes in a *ChecksumError.
 	ErrChecksumMissing = errors.New("part is listed without its checksum")
+	// ErrChecksumAlgorithm: a part, or its entry in Complete's list, states a checksum
+	// by another algorithm than its upload's, or none where it needs one. It comes in
+	// a *ChecksumError.
+	ErrChecksumAlgorithm = errors.New("checksum is not by the upload's algorithm")
+	// ErrChecksumType: Complete speaks of another type of checksum than the upload
+	// has. It comes in a *ChecksumError.
+	ErrChecksumType = errors.New("checksum is not of the upload's type")
 	// ErrChecksumMismatch: a checksum given at Complete is not that of the parts.
 	ErrChecksumMismatch = errors.New("checksum does not match")
 	// ErrSizeMismatch: x-amz-mp-object-size is not the sum of the parts.
@@ -76,7 +85,17 @@ const (
 	CRC64NVME Algorithm = "CRC64NVME"
 	SHA1      Algorithm = "SHA1"
 	SHA256    Algorithm = "SHA256"
+	SHA512    Algorithm = "SHA512"
+	MD5       Algorithm = "MD5"
+	XXHASH64  Algorithm = "XXHASH64"
+	XXHASH3   Algorithm = "XXHASH3"
+	XXHASH128 Algorithm = "XXHASH128"
 )
+
+// Algorithms are all of them, in the order of their numbers in FORMAT.md section 3.
+func Algorithms() []Algorithm {
+	return []Algorithm{CRC32, CRC32C, CRC64NVME, SHA1, SHA256, SHA512, MD5, XXHASH64, XXHASH3, XXHASH128}
+}
 
 // Checksum is a checksum of plaintext. Composite is the checksum of the parts'
 // checksums, as S3 writes with "-n" behind it.
@@ -86,6 +105,21 @@ type Checksum struct {
 	Parts     int // of a composite: n
 	Value     []byte
 }
+
+// ChecksumError says which rule of an upload's checksums was broken, and by what.
+type ChecksumError struct {
+	Part      int       // number of the part; 0 where it is about none
+	Want, Got Algorithm // the upload's, and what was stated: "" for none
+	Composite bool      // the upload's type
+	Err       error     // ErrChecksumMissing, ErrChecksumAlgorithm or ErrChecksumType
+}
+
+func (e *ChecksumError) Error() string {
+	return fmt.Sprintf("objects: checking part %d against %s: %v: %q", e.Part, e.Want, e.Err, e.Got)
+}
+
+// Unwrap returns Err.
+func (e *ChecksumError) Unwrap() error { return e.Err }
 
 // Stat is what there is to say of an object. ETag is the visible one, unquoted.
 type Stat struct {
@@ -219,7 +253,9 @@ type CreateUploadRequest struct {
 	Bucket keys.Bucket
 	Key    string
 	Attributes
-	// Algorithm and Composite are the upload's checksum; empty means none asked for.
+	// Algorithm and Composite are the upload's checksum. Empty means that none was
+	// asked for: the object then gets CRC64NVME of the whole, and its parts may state
+	// any checksum or none.
 	Algorithm Algorithm
 	Composite bool
 	StoreAttributes
@@ -238,8 +274,9 @@ type PutPartRequest struct {
 	Number int
 	Body   io.Reader
 	Size   int64
-	// Algorithm names a checksum of the body that the caller computes anyway;
-	// Value gives it once Body has returned io.EOF. Empty means none.
+	// Algorithm names a checksum of the body that the client states and the caller
+	// computes; Value gives it once Body has returned io.EOF. Empty means none. It must
+	// be the upload's, where that has one, and be there for a composite one.
 	Algorithm Algorithm
 	Value     func() []byte
 }
@@ -248,17 +285,30 @@ type PutPartRequest struct {
 type PartResult struct {
 	ETag string
 	KEK  string
-	// Checksum is the part's, by the upload's algorithm; nil where it has none.
+	// Checksum is the part's, by the upload's algorithm.
 	Checksum *Checksum
+	// Unasked says that it is S3's default, as the upload was asked for none.
+	Unasked bool
 }
 
 // CompletePart is one entry of CompleteMultipartUpload. Checksum is the part's as
 // the client states it; nil where it does not.
 type CompletePart struct {
-	Number   int
-	ETag     string
-	Checksum []byte
+	Number    int
+	ETag      string
+	Checksum  []byte
+	Algorithm Algorithm // of Checksum
 }
+
+// ChecksumType is what a client says of an upload's type of checksum.
+type ChecksumType int
+
+// The types, and AnyType for a client that names none.
+const (
+	AnyType ChecksumType = iota
+	FullObjectType
+	CompositeType
+)
 
 // CompleteRequest makes the object from its parts.
 type CompleteRequest struct {
@@ -266,9 +316,11 @@ type CompleteRequest struct {
 	Parts []CompletePart
 	// Size is x-amz-mp-object-size; negative means not given.
 	Size int64
-	// Algorithm of the parts' checksums and of Checksum, empty when none is stated.
-	Algorithm Algorithm
+	// Type is the upload's type as the client states it.
+	Type ChecksumType
 	// Checksum is the whole object's as the client states it; nil where it does not.
+	// One that is not Composite may be the value of a composite one, whose number of
+	// parts the client left out.
 	Checksum             *Checksum
 	IfMatch, IfNoneMatch []string
 }
@@ -289,10 +341,17 @@ type PartsRequest struct {
 }
 
 // PartsResult is a page of ListParts. Next is the marker of the next page; 0 at
-// the end.
+// the end. Algorithm is empty where the upload
+// was not asked for one.
 type PartsResult struct {
-	Parts     []PartInfo
-	Next      int
+	Parts []PartInfo
+	Next  int
+	UploadChecksum
+}
+
+// UploadChecksum is what an upload was asked for; Algorithm is empty where that was
+// nothing.
+type UploadChecksum struct {
 	Algorithm Algorithm
 	Composite bool
 }

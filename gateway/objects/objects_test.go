@@ -198,11 +198,11 @@ func TestAPartUploadedAgainThroughAnotherGatewayCountsOnce(t *testing.T) {
 	stale := w.putPart(u, 1, first)
 	fresh := second.putPart(u, 1, again)
 	small := second.putPart(u, 2, []byte("tail"))
-	_, err = w.Complete(t.Context(), CompleteRequest{UploadRef: u, Size: -1, Parts: []CompletePart{{1, stale.ETag, nil}, {2, small.ETag, nil}}})
+	_, err = w.Complete(t.Context(), CompleteRequest{UploadRef: u, Size: -1, Parts: []CompletePart{{Number: 1, ETag: stale.ETag}, {Number: 2, ETag: small.ETag}}})
 	if !errors.Is(err, backends.ErrInvalidPart) {
 		t.Fatalf("with the ETag of the replaced part: got %v, want ErrInvalidPart", err)
 	}
-	if _, err = w.Complete(t.Context(), CompleteRequest{UploadRef: u, Size: -1, Parts: []CompletePart{{1, fresh.ETag, nil}, {2, small.ETag, nil}}}); err != nil {
+	if _, err = w.Complete(t.Context(), CompleteRequest{UploadRef: u, Size: -1, Parts: []CompletePart{{Number: 1, ETag: fresh.ETag}, {Number: 2, ETag: small.ETag}}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.mustGet(GetRequest{Key: "key"}); !bytes.Equal(got, append(again, "tail"...)) {
@@ -225,8 +225,8 @@ func TestCompleteRefusesWhatIsNotTheUpload(t *testing.T) {
 		{"a part twice", []CompletePart{listed[0], listed[0]}, -1, ErrPartOrder},
 		{"a small part before the last", listed, -1, backends.ErrTooSmall},
 		{"another upload's part", others, -1, backends.ErrInvalidPart},
-		{"another number's ETag", []CompletePart{{2, listed[0].ETag, nil}}, -1, backends.ErrInvalidPart},
-		{"a part that is not there", []CompletePart{{9, "0123456789abcdef0123456789abcdef-1", nil}}, -1, backends.ErrInvalidPart},
+		{"another number's ETag", []CompletePart{{Number: 2, ETag: listed[0].ETag}}, -1, backends.ErrInvalidPart},
+		{"a part that is not there", []CompletePart{{Number: 9, ETag: "0123456789abcdef0123456789abcdef-1"}}, -1, backends.ErrInvalidPart},
 		{"another size", listed[:1], 5*mib + 1, ErrSizeMismatch},
 	}
 	for _, tt := range tests {
@@ -363,13 +363,8 @@ func TestMultipartChecksumsCombine(t *testing.T) {
 	w := newWorld(t)
 	parts := [][]byte{noise(5*mib + 1), noise(5 * mib), noise(1000)}
 	whole := slices.Concat(parts...)
-	sum := func(a Algorithm, b []byte) []byte {
-		h := a.NewHash()
-		h.Write(b)
-		return h.Sum(nil)
-	}
 	for _, composite := range []bool{false, true} {
-		for _, a := range []Algorithm{CRC32, CRC32C, CRC64NVME, SHA1, SHA256} {
+		for _, a := range Algorithms() {
 			if !composite && !a.Combines() || composite && a == CRC64NVME {
 				continue
 			}
@@ -380,30 +375,30 @@ func TestMultipartChecksumsCombine(t *testing.T) {
 			var listed []CompletePart
 			var sums []byte
 			for i, data := range parts {
-				p := w.putPart(u, i+1, data)
-				if !bytes.Equal(p.Checksum.Value, sum(a, data)) {
+				p := w.putSummedPart(u, i+1, data, a)
+				if !bytes.Equal(p.Checksum.Value, sumOf(a, data)) {
 					t.Errorf("%s: part %d: got %x", a, i+1, p.Checksum.Value)
 				}
 				sums = append(sums, p.Checksum.Value...)
-				listed = append(listed, CompletePart{Number: i + 1, ETag: p.ETag, Checksum: p.Checksum.Value})
+				listed = append(listed, CompletePart{Number: i + 1, ETag: p.ETag, Checksum: p.Checksum.Value, Algorithm: a})
 			}
-			want := Checksum{Algorithm: a, Composite: composite, Value: sum(a, whole)}
+			want := Checksum{Algorithm: a, Composite: composite, Value: sumOf(a, whole)}
 			if composite {
-				want.Value, want.Parts = sum(a, sums), 3
+				want.Value, want.Parts = sumOf(a, sums), 3
 			}
 			false1 := want
 			false1.Value = bytes.Repeat([]byte{1}, len(want.Value))
-			if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Parts: listed, Size: -1, Algorithm: a, Checksum: &false1}); !errors.Is(err, ErrChecksumMismatch) {
+			if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Parts: listed, Size: -1, Checksum: &false1}); !errors.Is(err, ErrChecksumMismatch) {
 				t.Errorf("%s: a wrong checksum: got %v", a, err)
 			}
 			wrong := slices.Clone(listed)
-			wrong[1].Checksum = sum(a, []byte("other"))
-			if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Parts: wrong, Size: -1, Algorithm: a}); !errors.Is(err, backends.ErrInvalidPart) {
+			wrong[1].Checksum = sumOf(a, []byte("other"))
+			if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Parts: wrong, Size: -1}); !errors.Is(err, backends.ErrInvalidPart) {
 				t.Errorf("%s: a wrong part checksum: got %v", a, err)
 			}
 			missing := slices.Clone(listed)
 			missing[1].Checksum = nil
-			if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Parts: missing, Size: -1, Algorithm: a}); composite && !errors.Is(err, ErrChecksumMissing) {
+			if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Parts: missing, Size: -1}); composite && !errors.Is(err, ErrChecksumMissing) {
 				t.Errorf("%s: a missing part checksum: got %v", a, err)
 			} else if !composite {
 				if err != nil {
@@ -411,7 +406,7 @@ func TestMultipartChecksumsCombine(t *testing.T) {
 				}
 				continue // that was the Complete
 			}
-			if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Parts: listed, Size: -1, Algorithm: a, Checksum: &want}); err != nil {
+			if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Parts: listed, Size: -1, Checksum: &want}); err != nil {
 				t.Fatalf("%s: %v", a, err)
 			}
 			got, _, err := w.Head(t.Context(), GetRequest{Bucket: w.bucket, Key: "key", Checksums: true})

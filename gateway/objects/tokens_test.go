@@ -199,7 +199,7 @@ func TestPartsThatRaceForANumberLeaveOneOfThem(t *testing.T) {
 		}
 	}
 	listed := w.listParts(w.Service, u, 10)
-	if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Size: -1, Parts: []CompletePart{{1, listed[0].ETag, nil}}}); err != nil {
+	if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Size: -1, Parts: []CompletePart{{Number: 1, ETag: listed[0].ETag}}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.mustGet(GetRequest{Key: "key"}); !bytes.Equal(got, noise(listed[0].Size)) {
@@ -302,10 +302,14 @@ func TestListPartsShowsChecksumsOfParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := w.putPart(u, 1, []byte("abc"))
+	p := w.putSummedPart(u, 1, []byte("abc"), SHA256)
 	listed := w.listParts(w.Service, u, 10)
 	if len(listed) != 1 || listed[0].Checksum == nil || p.Checksum == nil || !bytes.Equal(listed[0].Checksum.Value, p.Checksum.Value) {
 		t.Errorf("listed %+v, want the checksum of %+v", listed, p)
+	}
+	unasked, _ := w.uploadParts("key", []int{1}, [][]byte{[]byte("abc")})
+	if listed := w.listParts(w.Service, unasked, 10); len(listed) != 1 || listed[0].Checksum != nil {
+		t.Errorf("nothing was asked for: listed %+v", listed)
 	}
 }
 

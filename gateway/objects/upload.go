@@ -148,6 +148,12 @@ func noUpload(err error) error {
 // PutPart seals one part. A part that is too small to be any but the last waits
 // beside the stash until Complete.
 func (s *Service) PutPart(ctx context.Context, r PutPartRequest) (PartResult, error) {
+	return s.addPart(ctx, r, true)
+}
+
+// addPart makes a part of a client's body, which must keep the upload's rules on
+// checksums, or of a copy, which states none.
+func (s *Service) addPart(ctx context.Context, r PutPartRequest, sent bool) (PartResult, error) {
 	if r.Number < 1 || r.Number > MaxPartNumber {
 		return PartResult{}, fmt.Errorf("objects: part %d: %w", r.Number, ErrPartNumber)
 	}
@@ -157,6 +163,11 @@ func (s *Service) PutPart(ctx context.Context, r PutPartRequest) (PartResult, er
 	u, err := s.openUpload(ctx, r.UploadRef, staged(r.Size))
 	if err != nil {
 		return PartResult{}, err
+	}
+	if sent {
+		if err := u.checkStated(r); err != nil {
+			return PartResult{}, err
+		}
 	}
 	result, err := s.putPart(ctx, u, r)
 	if err != nil {
@@ -190,7 +201,7 @@ func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (Par
 	if err := s.keepToken(ctx, u, r.Number, strings.TrimPrefix(visible, etag+"-")); err != nil {
 		return PartResult{}, err
 	}
-	return PartResult{ETag: visible, KEK: u.Bucket.KEK, Checksum: u.checksumOf(part)}, nil
+	return PartResult{ETag: visible, KEK: u.Bucket.KEK, Checksum: u.checksumOf(part), Unasked: u.asked().Algorithm == ""}, nil
 }
 
 func (u *upload) storePart(ctx context.Context, number int, size int64, body backends.Body) (etag string, err error) {
@@ -203,13 +214,38 @@ func (u *upload) storePart(ctx context.Context, number int, size int64, body bac
 	return written.ETag, err
 }
 
+// algorithm is the one that the upload was asked for, or S3's default; composite
+// says that the object's checksum is made of the parts'.
+func (u *upload) algorithm() (a Algorithm, composite bool) {
+	asked := u.asked()
+	if asked.Algorithm == "" {
+		return CRC64NVME, false
+	}
+	return asked.Algorithm, asked.Composite
+}
+
+func (u *upload) asked() UploadChecksum {
+	return UploadChecksum{Algorithm: fromSealedAlgorithm(u.stash.Algorithm), Composite: u.stash.Scope == sealed.Composite}
+}
+
+// checkStated: a part states the upload's algorithm or, unless the checksum is
+// composite, none. Where the upload was asked for none, all goes.
+func (u *upload) checkStated(r PutPartRequest) error {
+	want, composite := u.algorithm()
+	switch {
+	case u.stash.Algorithm == sealed.NoChecksum, r.Algorithm == want, r.Algorithm == "" && !composite:
+		return nil
+	}
+	return &ChecksumError{Part: r.Number, Want: want, Got: r.Algorithm, Composite: composite, Err: ErrChecksumAlgorithm}
+}
+
 // checksummed makes sure that the part's checksum by the upload's algorithm is
 // known in the end. CRC64NVME is known anyway.
 func (u *upload) checksummed(r PutPartRequest) (body io.Reader, value func() []byte) {
-	algorithm := fromSealedAlgorithm(u.stash.Algorithm)
+	algorithm, _ := u.algorithm()
 	none := func() []byte { return nil }
 	switch {
-	case algorithm == "" || algorithm == CRC64NVME && u.stash.Scope == sealed.FullObject:
+	case algorithm == CRC64NVME:
 		return r.Body, none
 	case algorithm == r.Algorithm && r.Value != nil:
 		return r.Body, r.Value
@@ -218,14 +254,15 @@ func (u *upload) checksummed(r PutPartRequest) (body io.Reader, value func() []b
 	return h, func() []byte { return h.h.Sum(nil) }
 }
 
-// checksumOf is a part's checksum as clients see it.
+// checksumOf is a part's checksum as clients see it; nil of an unbound part, of
+// which none is known.
 func (u *upload) checksumOf(p sealed.Part) *Checksum {
-	algorithm := fromSealedAlgorithm(u.stash.Algorithm)
+	algorithm, _ := u.algorithm()
 	switch {
-	case algorithm == "":
+	case !p.HasCRC:
 		return nil
-	case len(p.Checksum) > 0:
-		return &Checksum{Algorithm: algorithm, Value: p.Checksum}
+	case algorithm == CRC64NVME:
+		return &Checksum{Algorithm: algorithm, Value: toBytes(p.CRC, 8)}
 	}
-	return &Checksum{Algorithm: algorithm, Value: toBytes(p.CRC, 8)}
+	return &Checksum{Algorithm: algorithm, Value: p.Checksum}
 }

@@ -4,9 +4,14 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"chatelaine/backends"
-	"chatelaine/gateway/sealed"
+	"chatelaine/gateway/keys"
 )
+
+// stashReaders is how many stashes are read at once for a list of uploads.
+const stashReaders = 16
 
 // ListParts lists a page of the parts of an upload by number, staged ones included,
 // with the ETags that PutPart gave. It asks the backend for its parts, for the names
@@ -24,7 +29,7 @@ func (s *Service) ListParts(ctx context.Context, r PartsRequest) (*PartsResult, 
 	if err != nil {
 		return nil, fmt.Errorf("objects: listing parts of %q: %w", r.Key, err)
 	}
-	out := &PartsResult{Algorithm: fromSealedAlgorithm(u.stash.Algorithm), Composite: u.stash.Scope == sealed.Composite}
+	out := &PartsResult{UploadChecksum: u.asked()}
 	for _, p := range parts {
 		if len(out.Parts) == limit {
 			out.Next = out.Parts[len(out.Parts)-1].Number
@@ -37,7 +42,7 @@ func (s *Service) ListParts(ctx context.Context, r PartsRequest) (*PartsResult, 
 
 func (u *upload) partInfo(p storedPart) PartInfo {
 	info := PartInfo{Number: p.Number, Size: p.Sealed.Length, ETag: p.ETag, Modified: p.Modified}
-	if p.Bound {
+	if p.Bound && u.asked().Algorithm != "" {
 		info.Checksum = u.checksumOf(p.Sealed)
 	}
 	return info
@@ -56,4 +61,23 @@ func (s *Service) ListUploads(ctx context.Context, r UploadsRequest) (*backends.
 		return nil, fmt.Errorf("objects: listing uploads of bucket %q: %w", r.Bucket.Name, err)
 	}
 	return page, nil
+}
+
+// UploadChecksums says what each upload of a list was asked for. It lies in their
+// stashes: one small request to the backend for each that is not cached. An upload
+// whose stash does not open has none, as it must be seen to be aborted.
+func (s *Service) UploadChecksums(ctx context.Context, b keys.Bucket, uploads []backends.Upload) []UploadChecksum {
+	out := make([]UploadChecksum, len(uploads))
+	var readers errgroup.Group
+	readers.SetLimit(stashReaders)
+	for i, listed := range uploads {
+		readers.Go(func() error {
+			if u, err := s.openUpload(ctx, UploadRef{Bucket: b, Key: listed.Key, ID: listed.ID}, false); err == nil {
+				out[i] = u.asked()
+			}
+			return nil
+		})
+	}
+	_ = readers.Wait() // none fails
+	return out
 }

@@ -80,8 +80,9 @@ func objectCauses() []cause {
 		fixed(objects.ErrBodyTooLarge, http.StatusBadRequest, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size."),
 		{objects.ErrPartNumber, partNumberFault},
 		fixed(objects.ErrPartOrder, http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number."),
-		fixed(objects.ErrChecksumMissing, http.StatusBadRequest, "InvalidRequest",
-			"The upload was created with a checksum of its parts' checksums. The complete request must include the checksum for each part."),
+		{objects.ErrChecksumMissing, uploadRuleFault},
+		{objects.ErrChecksumAlgorithm, uploadRuleFault},
+		{objects.ErrChecksumType, uploadRuleFault},
 		{objects.ErrChecksumMismatch, checksumFault},
 		{objects.ErrSizeMismatch, sizeFault},
 		fixed(objects.ErrUnsupported, http.StatusNotImplemented, "NotImplemented", "The bucket's backend does not support this request."),
@@ -261,6 +262,26 @@ func checksumFault(c *call, _ error) *fault {
 		return badDigest(sum.Algorithm)
 	}
 	return bad("BadDigest", "The checksum you specified did not match the calculated checksum.")
+}
+
+// uploadRuleFault is about a request that breaks a rule of its upload's checksum.
+func uploadRuleFault(c *call, err error) *fault {
+	broken := &objects.ChecksumError{Err: err}
+	errors.As(err, &broken)
+	got, part := strings.ToLower(string(broken.Got)), strconv.Itoa(broken.Part)
+	switch {
+	case errors.Is(err, objects.ErrChecksumMissing):
+		return invalidRequest("The upload was created using a " + strings.ToLower(string(broken.Want)) + " checksum. The complete request " +
+			"must include the checksum for each part. It was missing for part " + part + " in the request.")
+	case errors.Is(err, objects.ErrChecksumType):
+		return invalidRequest("The upload was created using the " + checksumType(broken.Composite) + " checksum mode. " +
+			"The complete request must use the same checksum mode.")
+	case c.route.name == "CompleteMultipartUpload":
+		return bad("BadDigest", "The "+got+" you specified for part "+part+" did not match what we received.")
+	case broken.Got == "":
+		broken.Got = "null"
+	}
+	return invalidRequest("Checksum Type mismatch occurred, expected checksum Type: " + string(broken.Want) + ", actual checksum Type: " + string(broken.Got))
 }
 
 func sizeFault(c *call, _ error) *fault {

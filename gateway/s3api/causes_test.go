@@ -66,6 +66,7 @@ func rows() map[error]string {
 		sealed.ErrShortBody: "400 IncompleteBody", sealed.ErrLongBody: "400 IncompleteBody", sealed.ErrCorrupt: "500 InternalError alarm", sealed.ErrUnsupported: "500 InternalError alarm",
 		objects.ErrReserved: "403 AccessDenied", objects.ErrKeyName: "400 InvalidURI", objects.ErrMetadataTooLarge: "400 MetadataTooLarge",
 		objects.ErrBodyTooLarge: "400 EntityTooLarge", objects.ErrPartNumber: "400 InvalidArgument", objects.ErrPartOrder: "400 InvalidPartOrder",
+		objects.ErrChecksumAlgorithm: "400 InvalidRequest", objects.ErrChecksumType: "400 InvalidRequest",
 		objects.ErrChecksumMissing: "400 InvalidRequest", objects.ErrChecksumMismatch: "400 BadDigest", objects.ErrSizeMismatch: "400 InvalidRequest",
 		objects.ErrUnsupported: "501 NotImplemented", objects.ErrNotSealed: "500 InternalError alarm",
 

@@ -15,24 +15,17 @@ import (
 	"chatelaine/gateway/sigv4"
 )
 
-const checksumPrefix = "x-amz-checksum-"
+const (
+	checksumPrefix     = "x-amz-checksum-"
+	checksumTypeHeader = "x-amz-checksum-type"
+)
 
-// algorithms are those that are verified and given back.
-func algorithms() []objects.Algorithm {
-	return []objects.Algorithm{objects.CRC32, objects.CRC32C, objects.CRC64NVME, objects.SHA1, objects.SHA256}
-}
-
-// algorithmOf finds an algorithm by its name in any case; "" where it is not ours.
+// algorithmOf finds an algorithm by its name in any case; "" where there is none.
 func algorithmOf(name string) objects.Algorithm {
-	if a := objects.Algorithm(strings.ToUpper(name)); slices.Contains(algorithms(), a) {
+	if a := objects.Algorithm(strings.ToUpper(name)); slices.Contains(objects.Algorithms(), a) {
 		return a
 	}
 	return ""
-}
-
-// refusedAlgorithm is true for the algorithms that S3 has and the gateway not.
-func refusedAlgorithm(name string) bool {
-	return slices.Contains([]string{"SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128"}, strings.ToUpper(name))
 }
 
 func checksumHeader(a objects.Algorithm) string { return checksumPrefix + strings.ToLower(string(a)) }
@@ -50,15 +43,15 @@ type stated struct {
 // x-amz-sdk-checksum-algorithm, and refuses what contradicts itself.
 func parseChecksums(h http.Header, trailers []string) (stated, error) {
 	var s stated
-	for name, values := range h {
-		algorithm, ok := strings.CutPrefix(strings.ToLower(name), checksumPrefix)
-		if !ok || notAChecksum(algorithm) {
-			continue
-		}
-		if s.algorithm != "" || len(values) > 1 || len(trailers) > 0 {
+	name, value, err := checksumIn(h)
+	if err != nil {
+		return s, err
+	}
+	if name != "" {
+		if len(trailers) > 0 {
 			return s, multipleChecksums()
 		}
-		if err := s.fromHeader(algorithm, values[0]); err != nil {
+		if err := s.fromHeader(name, value); err != nil {
 			return s, err
 		}
 	}
@@ -71,21 +64,34 @@ func parseChecksums(h http.Header, trailers []string) (stated, error) {
 	return s, s.contentMD5(h)
 }
 
+// checksumIn finds the one x-amz-checksum-NAME header that there may be. That there
+// are several is told before anything is said of their values.
+func checksumIn(h http.Header) (name, value string, err error) {
+	for header, values := range h {
+		suffix, ok := strings.CutPrefix(strings.ToLower(header), checksumPrefix)
+		if !ok || notAChecksum(suffix) {
+			continue
+		}
+		if name != "" || len(values) > 1 {
+			return "", "", multipleChecksums()
+		}
+		name, value = suffix, values[0]
+	}
+	return name, value, nil
+}
+
 // notAChecksum is true for headers of the same prefix that hold no value.
 func notAChecksum(suffix string) bool {
 	return suffix == "algorithm" || suffix == "type" || suffix == "mode"
 }
 
 func (s *stated) fromHeader(name, value string) error {
-	if refusedAlgorithm(name) {
-		return notImplemented(checksumPrefix + name)
-	}
 	if s.algorithm = algorithmOf(name); s.algorithm == "" {
 		return invalidRequest("The algorithm type you specified in x-amz-checksum- header is invalid.")
 	}
 	var ok bool
 	if s.value, ok = decodeChecksum(s.algorithm, value); !ok {
-		return invalidRequest("Value for " + checksumPrefix + name + " header is invalid.")
+		return invalidChecksum(checksumHeader(s.algorithm))
 	}
 	return nil
 }
@@ -94,8 +100,6 @@ func (s *stated) fromTrailers(trailers []string) error {
 	for _, name := range trailers {
 		algorithm, ok := strings.CutPrefix(name, checksumPrefix)
 		switch {
-		case ok && refusedAlgorithm(algorithm):
-			return notImplemented(name)
 		case !ok || algorithmOf(algorithm) == "":
 			return invalidRequest("The value specified in the x-amz-trailer header is not supported")
 		case s.trailer != "":
@@ -111,14 +115,12 @@ func (s *stated) sdkAlgorithm(name string) error {
 	switch {
 	case name == "":
 		return nil
-	case refusedAlgorithm(name):
-		return notImplemented(header)
 	case algorithmOf(name) == "":
-		return invalidRequest("Value for " + header + " header is invalid.")
+		return invalidChecksum(header)
 	case s.algorithm == "":
 		return invalidRequest(header + " specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found.")
 	case s.algorithm != algorithmOf(name):
-		return invalidRequest("Value for " + header + " header is invalid.")
+		return invalidChecksum(header)
 	}
 	return nil
 }
@@ -212,7 +214,7 @@ func setChecksum(h http.Header, sum objects.Checksum) {
 		return
 	}
 	h.Set(checksumHeader(sum.Algorithm), encodeChecksum(sum))
-	h.Set("X-Amz-Checksum-Type", checksumType(sum.Composite))
+	h.Set(checksumTypeHeader, checksumType(sum.Composite))
 }
 
 func checksumType(composite bool) string {

@@ -1,7 +1,6 @@
 package s3api
 
 import (
-	"encoding/base64"
 	"encoding/xml"
 	"strconv"
 	"strings"
@@ -17,7 +16,6 @@ type completePart struct {
 	PartNumber *int
 	ETag       string
 	checksumElements
-	Refused []anyElement `xml:",any"`
 }
 
 type completeResult struct {
@@ -51,13 +49,11 @@ func (c *call) completeRequest() (request objects.CompleteRequest, err error) {
 	if request.Checksum, err = c.objectChecksum(); err != nil {
 		return request, err
 	}
-	if request.Parts, request.Algorithm, err = c.readParts(); err != nil {
+	if request.Type, err = c.checksumTypeStated(); err != nil {
 		return request, err
 	}
-	if request.Algorithm == "" && request.Checksum != nil {
-		request.Algorithm = request.Checksum.Algorithm
-	}
-	return request, nil
+	request.Parts, err = c.readParts()
+	return request, err
 }
 
 func (c *call) completed(result objects.PutResult) completeResult {
@@ -92,37 +88,30 @@ func (c *call) objectSize() (int64, error) {
 	return n, nil
 }
 
-// objectChecksum reads the checksum of the whole object. "-n" behind it makes it
-// the composite one. It says nothing about the request's own body, so it is taken
-// out of what that is verified with.
+// objectChecksum reads the checksum of the whole object. It says nothing about the
+// request's own body, so it is taken out of what that is verified with.
 func (c *call) objectChecksum() (*objects.Checksum, error) {
-	kind := strings.ToUpper(c.header.Get("X-Amz-Checksum-Type"))
-	if kind != "" && kind != "COMPOSITE" && kind != "FULL_OBJECT" {
-		return nil, invalidRequest("Value for x-amz-checksum-type header is invalid.")
+	name, value, err := checksumIn(c.header)
+	if err != nil || name == "" {
+		return nil, err
 	}
-	var sum *objects.Checksum
-	for name, values := range c.header {
-		suffix, ok := strings.CutPrefix(strings.ToLower(name), checksumPrefix)
-		if !ok || notAChecksum(suffix) {
-			continue
-		}
-		if refusedAlgorithm(suffix) {
-			return nil, notImplemented(checksumPrefix + suffix)
-		}
-		if sum != nil || len(values) > 1 {
-			return nil, multipleChecksums()
-		}
-		var err error
-		if sum, err = parseObjectChecksum(suffix, values[0]); err != nil {
-			return nil, err
-		}
-	}
-	if sum != nil && kind != "" && sum.Composite != (kind == "COMPOSITE") {
-		return nil, invalidRequest("Value for " + checksumHeader(sum.Algorithm) + " header is invalid.")
-	}
-	return sum, nil
+	return parseObjectChecksum(name, value)
 }
 
+// checksumTypeStated reads x-amz-checksum-type.
+func (c *call) checksumTypeStated() (objects.ChecksumType, error) {
+	switch strings.ToUpper(c.header.Get(checksumTypeHeader)) {
+	case "":
+		return objects.AnyType, nil
+	case "FULL_OBJECT":
+		return objects.FullObjectType, nil
+	case "COMPOSITE":
+		return objects.CompositeType, nil
+	}
+	return objects.AnyType, invalidChecksum(checksumTypeHeader)
+}
+
+// parseObjectChecksum: "-n" behind the value makes it the composite one of n parts.
 func parseObjectChecksum(name, text string) (*objects.Checksum, error) {
 	a := algorithmOf(name)
 	if a == "" {
@@ -133,76 +122,77 @@ func parseObjectChecksum(name, text string) (*objects.Checksum, error) {
 	if composite {
 		n, err := strconv.Atoi(count)
 		if err != nil || n < 1 || n > maxParts {
-			return nil, invalidRequest("Value for " + checksumHeader(a) + " header is invalid.")
+			return nil, invalidChecksum(checksumHeader(a))
 		}
 		sum.Composite, sum.Parts = true, n
 	}
 	var ok bool
 	if sum.Value, ok = decodeChecksum(a, encoded); !ok {
-		return nil, invalidRequest("Value for " + checksumHeader(a) + " header is invalid.")
+		return nil, invalidChecksum(checksumHeader(a))
 	}
 	return sum, nil
 }
 
-// readParts reads the list of parts. All checksums in it must be of one algorithm.
-func (c *call) readParts() ([]objects.CompletePart, objects.Algorithm, error) {
+// readParts reads the list of parts.
+func (c *call) readParts() ([]objects.CompletePart, error) {
 	v, err := c.openPlain()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	var document completeDocument
 	if err := readDocument(v, "CompleteMultipartUpload", &document); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if n := len(document.Parts); n == 0 || n > maxParts {
-		return nil, "", malformedXML()
+		return nil, malformedXML()
 	}
-	var algorithm objects.Algorithm
 	parts := make([]objects.CompletePart, 0, len(document.Parts))
 	for _, p := range document.Parts {
-		part, a, err := p.parse()
+		part, err := p.parse()
 		if err != nil {
-			return nil, "", err
-		}
-		if a != "" && algorithm != "" && a != algorithm {
-			return nil, "", invalidPartChecksum()
-		}
-		if a != "" {
-			algorithm = a
+			return nil, err
 		}
 		parts = append(parts, part)
 	}
-	return parts, algorithm, nil
+	return parts, nil
 }
 
-func (p *completePart) parse() (objects.CompletePart, objects.Algorithm, error) {
+func (p *completePart) parse() (objects.CompletePart, error) {
 	if p.PartNumber == nil || p.ETag == "" {
-		return objects.CompletePart{}, "", malformedXML()
+		return objects.CompletePart{}, malformedXML()
 	}
 	if *p.PartNumber < 1 {
-		return objects.CompletePart{}, "", invalidArgument("PartNumber must be >= 1", "PartNumber", strconv.Itoa(*p.PartNumber))
-	}
-	for _, e := range p.Refused {
-		if name, ok := strings.CutPrefix(e.XMLName.Local, "Checksum"); ok && refusedAlgorithm(name) {
-			return objects.CompletePart{}, "", notImplemented("").with(field{"Element", e.XMLName.Local})
-		}
+		return objects.CompletePart{}, invalidArgument("PartNumber must be >= 1", "PartNumber", strconv.Itoa(*p.PartNumber))
 	}
 	part := objects.CompletePart{Number: *p.PartNumber, ETag: strings.Trim(p.ETag, `"`)}
-	var algorithm objects.Algorithm
-	for _, a := range algorithms() {
+	for _, a := range objects.Algorithms() {
 		text := *p.field(a)
 		if text == "" {
 			continue
 		}
-		sum, err := base64.StdEncoding.DecodeString(text)
-		if err != nil || algorithm != "" || len(sum) != a.NewHash().Size() {
-			return objects.CompletePart{}, "", invalidPartChecksum()
+		sum, ok := decodeChecksum(a, text)
+		if !ok {
+			return part, invalidPartChecksum(text)
 		}
-		algorithm, part.Checksum = a, sum
+		if part.Algorithm != "" {
+			return part, invalidPartChecksum(p.stated())
+		}
+		part.Algorithm, part.Checksum = a, sum
 	}
-	return part, algorithm, nil
+	return part, nil
 }
 
-func invalidPartChecksum() *fault {
-	return invalidArgument("Invalid Base64 or multiple checksums present in request", "Checksum", "")
+func invalidPartChecksum(value string) *fault {
+	return invalidArgument("Invalid Base64 or multiple checksums present in request", "Checksum", value)
+}
+
+// stated names the checksums of a part as they came: NAME:VALUE;NAME:VALUE;
+func (p *completePart) stated() string {
+	var b strings.Builder
+	for _, a := range objects.Algorithms() {
+		if text := *p.field(a); text != "" {
+			b.WriteString(string(a) + ":" + text + ";")
+		}
+	}
+	return b.String()
 }

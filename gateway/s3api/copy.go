@@ -202,9 +202,8 @@ func (c *call) copyPart() error {
 	return c.patiently(func() (outcome, error) {
 		result, err := c.Service.CopyPart(c.ctx, request)
 		document := newCopyResult("CopyPartResult", result.ETag, c.Now())
-		if sum := result.Checksum; sum != nil && sum.Algorithm != objects.CRC64NVME { // which nobody may have asked for
-			document.set(*sum)
-			document.ChecksumType = "" // a part's checksum has none
+		if sum := result.Checksum; sum != nil && !result.Unasked {
+			*document.field(sum.Algorithm) = encodeChecksum(*sum) // a part's has no type
 		}
 		return outcome{document: document, kek: result.KEK, source: result.SourceVersion}, err
 	})

@@ -133,6 +133,11 @@ func multipleChecksums() *fault {
 	return invalidRequest("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
 }
 
+// invalidChecksum is about a header's value, whatever it is that is wrong with it.
+func invalidChecksum(header string) *fault {
+	return invalidRequest("Value for " + header + " header is invalid.")
+}
+
 func invalidDigest(value string) *fault {
 	return bad("InvalidDigest", "The Content-Md5 you specified is not valid.", field{"Content-MD5", value})
 }

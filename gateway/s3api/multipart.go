@@ -44,48 +44,42 @@ func (c *call) createUpload() error {
 	}
 	h := c.w.Header()
 	setEncryption(h, c.bucket.KEK)
-	if c.header.Get("X-Amz-Checksum-Algorithm") != "" {
+	if algorithm != "" {
 		h.Set("X-Amz-Checksum-Algorithm", string(algorithm))
 		h.Set("X-Amz-Checksum-Type", checksumType(composite))
 	}
 	return c.writeXML(http.StatusOK, createUploadResult{Bucket: c.bucketName, Key: c.key, UploadID: ref.ID})
 }
 
-// uploadChecksum reads the algorithm and type of an upload. A client that asks for
-// none gets CRC64NVME of the whole, as on S3.
+// uploadChecksum reads the algorithm and type of an upload. The type follows from
+// the algorithm where it is not given: CRC64NVME has no composite one, and of all
+// others S3 makes that; what does not combine has no other.
 func (c *call) uploadChecksum() (a objects.Algorithm, composite bool, err error) {
-	name, kind := c.header.Get("X-Amz-Checksum-Algorithm"), c.header.Get("X-Amz-Checksum-Type")
-	if name == "" {
-		if kind != "" {
-			return "", false, invalidRequest("The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")
-		}
-		return objects.CRC64NVME, false, nil
+	kind, err := c.checksumTypeStated()
+	if err != nil {
+		return "", false, err
+	}
+	name := c.header.Get("X-Amz-Checksum-Algorithm")
+	switch {
+	case name == "" && kind == objects.AnyType:
+		return "", false, nil
+	case name == "":
+		return "", false, invalidRequest("The " + checksumTypeHeader + " header can only be used with the x-amz-checksum-algorithm header.")
 	}
 	if a, err = uploadAlgorithm(name); err != nil {
 		return "", false, err
 	}
-	switch strings.ToUpper(kind) {
-	case "":
+	switch {
+	case kind == objects.AnyType:
 		return a, a != objects.CRC64NVME, nil
-	case "COMPOSITE":
-		if a == objects.CRC64NVME {
-			return "", false, typeMismatch("COMPOSITE", a)
-		}
-		return a, true, nil
-	case "FULL_OBJECT":
-		if !a.Combines() {
-			return "", false, typeMismatch("FULL_OBJECT", a)
-		}
-		return a, false, nil
+	case kind == objects.CompositeType && a == objects.CRC64NVME, kind == objects.FullObjectType && !a.Combines():
+		return "", false, typeMismatch(kind == objects.CompositeType, a)
 	}
-	return "", false, invalidRequest("Value for x-amz-checksum-type header is invalid.")
+	return a, kind == objects.CompositeType, nil
 }
 
 // uploadAlgorithm reads x-amz-checksum-algorithm.
 func uploadAlgorithm(name string) (objects.Algorithm, error) {
-	if refusedAlgorithm(name) {
-		return "", notImplemented("x-amz-checksum-algorithm")
-	}
 	a := algorithmOf(name)
 	if a == "" {
 		return "", invalidRequest("Checksum algorithm provided is unsupported. Please try again with any of the valid types: " +
@@ -94,8 +88,8 @@ func uploadAlgorithm(name string) (objects.Algorithm, error) {
 	return a, nil
 }
 
-func typeMismatch(kind string, a objects.Algorithm) *fault {
-	return invalidRequest("The " + kind + " checksum type cannot be used with the " + strings.ToLower(string(a)) + " checksum algorithm.")
+func typeMismatch(composite bool, a objects.Algorithm) *fault {
+	return invalidRequest("The " + checksumType(composite) + " checksum type cannot be used with the " + strings.ToLower(string(a)) + " checksum algorithm.")
 }
 
 // partNumber reads the number of a part that is to be stored.
@@ -125,12 +119,7 @@ func (c *call) uploadPart() error {
 	if err != nil {
 		return err
 	}
-	switch { // clients send it back at Complete, which knows the upload's algorithm alone
-	case result.Checksum != nil:
-		setPartChecksum(c.w.Header(), *result.Checksum)
-	case body.sum != nil:
-		setPartChecksum(c.w.Header(), objects.Checksum{Algorithm: body.stated.algorithm, Value: body.value()})
-	}
+	setPartChecksum(c.w.Header(), *result.Checksum) // clients send it back at Complete
 	c.answerPut(result.ETag, "", result.KEK)
 	return nil
 }
@@ -203,11 +192,9 @@ func (c *call) partsResult(page *objects.PartsResult, after, limit int64, encode
 		Bucket: c.bucketName, Key: encode.encode(c.key), UploadID: c.query.Get("uploadId"),
 		Initiator: c.bucketOwner(), Owner: c.bucketOwner(), StorageClass: classOf(""),
 		PartNumberMarker: after, NextPartNumberMarker: int64(page.Next), MaxParts: limit, IsTruncated: page.Next != 0,
-		ChecksumAlgorithm: string(page.Algorithm), EncodingType: encode.name(),
+		EncodingType: encode.name(),
 	}
-	if page.Algorithm != "" {
-		result.ChecksumType = checksumType(page.Composite)
-	}
+	result.ChecksumAlgorithm, result.ChecksumType = askedFor(page.UploadChecksum)
 	for _, p := range page.Parts {
 		result.Parts = append(result.Parts, newPartElement(p))
 	}
@@ -224,6 +211,15 @@ func newPartElement(p objects.PartInfo) partElement {
 		*e.field(p.Checksum.Algorithm) = encodeChecksum(objects.Checksum{Value: p.Checksum.Value})
 	}
 	return e
+}
+
+// askedFor names the algorithm and type of an upload; nothing where it was asked for
+// none.
+func askedFor(u objects.UploadChecksum) (algorithm, kind string) {
+	if u.Algorithm == "" {
+		return "", ""
+	}
+	return string(u.Algorithm), checksumType(u.Composite)
 }
 
 type uploadsResult struct {
@@ -249,6 +245,9 @@ type uploadElement struct {
 	Owner        *owner
 	StorageClass string
 	Initiated    string
+	// What the upload was asked for.
+	ChecksumAlgorithm string `xml:",omitempty"`
+	ChecksumType      string `xml:",omitempty"`
 }
 
 func (c *call) listUploads() error {
@@ -271,11 +270,14 @@ func (c *call) listUploads() error {
 	if err != nil {
 		return err
 	}
-	for _, u := range page.Uploads {
-		result.Uploads = append(result.Uploads, uploadElement{
+	asked := c.Service.UploadChecksums(c.ctx, c.bucket, page.Uploads)
+	for i, u := range page.Uploads {
+		element := uploadElement{
 			Key: encode.encode(u.Key), UploadID: u.ID, Initiator: c.bucketOwner(), Owner: c.bucketOwner(),
 			StorageClass: classOf(""), Initiated: iso(u.Started),
-		})
+		}
+		element.ChecksumAlgorithm, element.ChecksumType = askedFor(asked[i])
+		result.Uploads = append(result.Uploads, element)
 	}
 	result.IsTruncated, result.CommonPrefixes = page.Truncated, encode.prefixes(page.Prefixes)
 	result.NextKeyMarker, result.NextUploadIDMarker = encode.encode(page.NextKey), page.NextIDMarker

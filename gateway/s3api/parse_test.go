@@ -179,7 +179,7 @@ func FuzzXML(f *testing.F) {
 		var c completeDocument
 		if decodeXML(text, "CompleteMultipartUpload", &c) == nil {
 			for _, p := range c.Parts {
-				if part, _, err := p.parse(); err == nil && (part.Number < 1 || part.ETag == "" && strings.Trim(p.ETag, `"`) != "") {
+				if part, err := p.parse(); err == nil && (part.Number < 1 || part.ETag == "" && strings.Trim(p.ETag, `"`) != "") {
 					t.Errorf("%q became %+v", text, part)
 				}
 			}
@@ -219,9 +219,14 @@ func FuzzHeaders(f *testing.F) {
 		if s, err := parseChecksums(h, nil); err == nil && len(s.value) != 4 {
 			t.Errorf("%q became %v", sum, s.value)
 		}
-		_, _ = parseChecksums(http.Header{}, []string{trailer})
-		if c, err := parseObjectChecksum("crc32", sum); err == nil && (len(c.Value) != 4 || c.Composite && c.Parts < 1) {
-			t.Errorf("%q became %+v", sum, c)
+		if s, err := parseChecksums(http.Header{}, []string{trailer}); err == nil && (s.trailer != trailer || s.algorithm.NewHash() == nil) {
+			t.Errorf("%q became %+v", trailer, s)
+		}
+		for _, a := range objects.Algorithms() {
+			size := a.NewHash().Size()
+			if c, err := parseObjectChecksum(strings.ToLower(string(a)), sum); err == nil && (len(c.Value) != size || c.Composite && c.Parts < 1) {
+				t.Errorf("%q became %+v", sum, c)
+			}
 		}
 	})
 }

@@ -52,6 +52,7 @@ type UploadService interface {
 	Abort(ctx context.Context, r objects.UploadRef) error
 	ListParts(ctx context.Context, r objects.PartsRequest) (*objects.PartsResult, error)
 	ListUploads(ctx context.Context, r objects.UploadsRequest) (*backends.UploadsPage, error)
+	UploadChecksums(ctx context.Context, b keys.Bucket, uploads []backends.Upload) []objects.UploadChecksum
 }
 
 // VersionService keeps versions, and keeps them from being deleted.

@@ -193,6 +193,11 @@ type checksumElements struct {
 	ChecksumCRC64NVME string `xml:",omitempty"`
 	ChecksumSHA1      string `xml:",omitempty"`
 	ChecksumSHA256    string `xml:",omitempty"`
+	ChecksumSHA512    string `xml:",omitempty"`
+	ChecksumMD5       string `xml:",omitempty"`
+	ChecksumXXHASH64  string `xml:",omitempty"`
+	ChecksumXXHASH3   string `xml:",omitempty"`
+	ChecksumXXHASH128 string `xml:",omitempty"`
 	ChecksumType      string `xml:",omitempty"`
 }
 
@@ -209,6 +214,16 @@ func (e *checksumElements) field(a objects.Algorithm) *string {
 		return &e.ChecksumSHA1
 	case objects.SHA256:
 		return &e.ChecksumSHA256
+	case objects.SHA512:
+		return &e.ChecksumSHA512
+	case objects.MD5:
+		return &e.ChecksumMD5
+	case objects.XXHASH64:
+		return &e.ChecksumXXHASH64
+	case objects.XXHASH3:
+		return &e.ChecksumXXHASH3
+	case objects.XXHASH128:
+		return &e.ChecksumXXHASH128
 	}
 	return new(string)
 }

@@ -56,6 +56,8 @@ const (
 	uuid       = "github.com/google/uuid"
 	xsync      = "golang.org/x/sync"
 	xsys       = "golang.org/x/sys"
+	xxh3       = "github.com/zeebo/xxh3"
+	xxhash     = "github.com/cespare/xxhash/v2"
 	yaml       = "github.com/goccy/go-yaml"
 	zap        = "go.uber.org/zap"
 )
@@ -90,7 +92,7 @@ func Table() []Folder {
 		{Dir: "gateway/sigv4", Allow: []string{crc64nvme}, Tests: []string{aws}},
 		{
 			Dir:   "gateway/objects",
-			Allow: []string{"gateway/keys", "gateway/sealed", "backends", crc64nvme, lru, prometheus, xsync, zap},
+			Allow: []string{"gateway/keys", "gateway/sealed", "backends", crc64nvme, lru, prometheus, xsync, xxh3, xxhash, zap},
 			Tests: []string{"backends/...", "gateway/keys/keystest"},
 		},
 		{Dir: "gateway/sealed", Allow: []string{crc64nvme}},
