@@ -134,7 +134,8 @@ type Info struct {
 	Modified time.Time
 	Class    string // storage class as S3 names it; empty means STANDARD
 	TagCount int    // of a Tagger; 0 in listings
-	// Attributes are zero in listings.
+	// Attributes in listings are zero, but for Metadata where the store has it at
+	// hand for nothing: then it is that of Head. It must not be changed.
 	Attributes Attributes
 }
 

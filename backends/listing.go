@@ -91,7 +91,7 @@ func (l *lister) add(key string) error {
 	if err != nil {
 		return err
 	}
-	info.Attributes = Attributes{}
+	info.Attributes = Attributes{Metadata: info.Attributes.Metadata}
 	l.page.Entries, l.last = append(l.page.Entries, info), key
 	return nil
 }

@@ -143,7 +143,7 @@ func (l *versionLister) addKey(key string) (more bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		v.Latest, v.Attributes, v.TagCount = i == 0, Attributes{}, 0
+		v.Latest, v.Attributes, v.TagCount = i == 0, Attributes{Metadata: v.Attributes.Metadata}, 0
 		l.page.Versions, l.lastKey, l.lastMark = append(l.page.Versions, v), key, refs[i].Stamp
 	}
 	return true, nil

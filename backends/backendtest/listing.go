@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,6 +19,7 @@ func listingTests() map[string]func(*fixture) {
 		"KnowsOnlyTheTokensThatItHasGiven":   listBadToken,
 		"OfOneCommonPrefixIsNotTruncated":    listOnePrefix,
 		"IsEmptyWherePrefixOrAfterIsTheLast": listBeyond,
+		"HasTheMetadataOfHeadOrNone":         listMetadata,
 	}
 }
 
@@ -221,5 +223,24 @@ func listBeyond(f *fixture) {
 	}
 	if got := f.listAll(backends.ListOptions{Prefix: "b", After: "a"}); !slices.Equal(got, []string{"O b"}) {
 		f.Errorf("prefix b after a: got %q", got)
+	}
+}
+
+// listMetadata: a listing that has metadata at hand has all of it, of the object that
+// it lists, and nothing else of the attributes.
+func listMetadata(f *fixture) {
+	attrs := func(key string) backends.Attributes {
+		return backends.Attributes{ContentType: "text/x", Metadata: map[string]string{"one": "of " + key, "two": "2"}}
+	}
+	for _, key := range []string{"a", "a", "b"} {
+		_, err := f.store.Put(f.Context(), f.id(key), bodyOf(nil), &backends.PutOptions{Attributes: attrs(key)})
+		f.ok(err)
+	}
+	page, err := f.store.List(f.Context(), f.bucket, nil)
+	f.ok(err)
+	for _, e := range page.Entries {
+		if got := e.Attributes; got.Metadata != nil && !maps.Equal(got.Metadata, attrs(e.Key).Metadata) || got.ContentType != "" {
+			f.Errorf("%q: got %+v, want no attributes, or all of its metadata alone", e.Key, got)
+		}
 	}
 }

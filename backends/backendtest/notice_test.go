@@ -33,6 +33,7 @@ func brokenStores() map[string]brokenStore {
 		"stores short bodies":     {"Bodies/", func(m *memstore.Store) backends.Store { return patient{m} }},
 		"checks and then puts":    {"Concurrency/OneOf32", func(m *memstore.Store) backends.Store { return racing{m} }},
 		"forgets the last row":    {"Listing/IsTheSame", func(m *memstore.Store) backends.Store { return forgetful{m} }},
+		"lists half the metadata": {"Listing/HasTheMetadata", func(m *memstore.Store) backends.Store { return halving{m} }},
 		"is deaf to its context":  {"Contexts/", func(m *memstore.Store) backends.Store { return deaf{m} }},
 		"drops metadata":          {"Objects/KeepTheirAttributes", func(m *memstore.Store) backends.Store { return bare{m} }},
 		"reads one byte too many": {"Ranges/", func(m *memstore.Store) backends.Store { return generous{m} }},
@@ -48,6 +49,7 @@ type (
 	patient       struct{ *memstore.Store }
 	racing        struct{ *memstore.Store }
 	forgetful     struct{ *memstore.Store }
+	halving       struct{ *memstore.Store }
 	deaf          struct{ *memstore.Store }
 	bare          struct{ *memstore.Store }
 	generous      struct{ *memstore.Store }
@@ -83,6 +85,16 @@ func (s forgetful) List(ctx context.Context, bucket string, o *backends.ListOpti
 	page, err := s.Store.List(ctx, bucket, o)
 	if err == nil && page.Truncated && len(page.Prefixes) > 1 {
 		page.Prefixes = page.Prefixes[:len(page.Prefixes)-1]
+	}
+	return page, err
+}
+
+func (s halving) List(ctx context.Context, bucket string, o *backends.ListOptions) (*backends.Page, error) {
+	page, err := s.Store.List(ctx, bucket, o)
+	if err == nil {
+		for i := range page.Entries {
+			page.Entries[i].Attributes.Metadata = map[string]string{"two": "2"}
+		}
 	}
 	return page, err
 }

@@ -155,13 +155,16 @@ type record struct {
 
 // openRecord opens a file and reads its header. The caller closes it. The error of
 // a file that is not there is fs.ErrNotExist.
-func openRecord(path string) (record, error) {
+func openRecord(path string) (record, error) { return openRecordWith(path, make([]byte, firstRead)) }
+
+// openRecordWith is openRecord with the caller's memory to read into.
+func openRecordWith(path string, buf []byte) (record, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return record{}, err
 	}
 	r := record{file: f}
-	if err := r.load(); err != nil {
+	if err := r.load(buf); err != nil {
 		return record{}, errors.Join(fmt.Errorf("reading %q: %w", path, err), f.Close())
 	}
 	return r, nil
@@ -188,17 +191,17 @@ func (r record) close() {
 	}
 }
 
-func (r *record) load() error {
+func (r *record) load(buf []byte) error {
 	info, err := r.file.Stat()
 	if err != nil {
 		return err
 	}
-	b, err := readAt(r.file, firstRead)
+	b, err := readAt(r.file, buf)
 	if err != nil {
 		return err
 	}
-	if n, err := headerLen(b); err == nil && preamble+n > firstRead {
-		if b, err = readAt(r.file, preamble+n); err != nil {
+	if n, err := headerLen(b); err == nil && preamble+n > len(b) {
+		if b, err = readAt(r.file, make([]byte, preamble+n)); err != nil {
 			return err
 		}
 	}
@@ -221,9 +224,8 @@ func (h header) follows() int64 {
 	return h.Size
 }
 
-// readAt reads up to n bytes from the beginning.
-func readAt(f io.ReaderAt, n int) ([]byte, error) {
-	b := make([]byte, n)
+// readAt fills b from the beginning of a file, as far as that goes.
+func readAt(f io.ReaderAt, b []byte) ([]byte, error) {
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err

@@ -49,10 +49,11 @@ type cursor struct {
 	prefix, delimiter string
 	folders           map[string][]entry              // sorted by text
 	counts            func(path string) (bool, error) // as in anyKey
+	buf               []byte                          // for the header at hand
 }
 
 func (s *Store) cursor(top, prefix, delimiter string) *cursor {
-	return &cursor{store: s, top: top, prefix: prefix, delimiter: delimiter, folders: map[string][]entry{}}
+	return &cursor{store: s, top: top, prefix: prefix, delimiter: delimiter, folders: map[string][]entry{}, buf: make([]byte, firstRead)}
 }
 
 // Ceil returns the least key that is at least from.
@@ -123,7 +124,7 @@ func (c *cursor) load(dir string) ([]entry, error) {
 
 // Info reads the header of an object.
 func (c *cursor) Info(key string) (backends.Info, error) {
-	rec, err := openObject(c.top+"/"+keyPath(key), key)
+	rec, err := openObjectWith(c.top+"/"+keyPath(key), key, c.buf)
 	rec.close()
 	if err == nil && rec.Marker {
 		err = backends.ErrNotFound

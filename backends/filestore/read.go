@@ -100,7 +100,11 @@ func (k slot) whyNot(err error) error {
 
 // openObject opens the file of a key.
 func openObject(path, key string) (record, error) {
-	rec, err := openRecord(path)
+	return openObjectWith(path, key, make([]byte, firstRead))
+}
+
+func openObjectWith(path, key string, buf []byte) (record, error) {
+	rec, err := openRecordWith(path, buf)
 	if err != nil {
 		return record{}, gone(err, backends.ErrNotFound)
 	}

@@ -224,8 +224,8 @@ func (b *bucket) Ceil(from string) (string, bool, error) {
 	return key, ok, nil
 }
 
-// Info leaves the attributes to ListPage, which drops them. A listing names no
-// versions.
+// Info leaves the attributes to ListPage, which drops all but the metadata. A
+// listing names no versions.
 func (b *bucket) Info(key string) (backends.Info, error) { return b.objects[key].live().info, nil }
 
 func newObject(key, etag string, attrs backends.Attributes, p pieces) *object {

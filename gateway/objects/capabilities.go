@@ -3,6 +3,7 @@ package objects
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"chatelaine/backends"
@@ -164,7 +165,7 @@ func (s *Service) ListVersions(ctx context.Context, r VersionsRequest) (*Version
 	if err != nil {
 		return nil, err
 	}
-	l := versionLister{ctx: ctx, store: v, bucket: r.Bucket, out: &VersionsResult{}, opts: backends.ListVersionsOptions{
+	l := versionLister{ctx: ctx, store: v, bucket: r.Bucket, out: &VersionsResult{}, rows: s.rows(ctx, r.Bucket), opts: backends.ListVersionsOptions{
 		Prefix: r.Prefix, Delimiter: r.Delimiter, KeyMarker: r.KeyMarker, VersionMarker: r.VersionMarker, Limit: r.Limit,
 	}}
 	if l.opts.Limit <= 0 || l.opts.Limit > maxList {
@@ -180,6 +181,7 @@ type versionLister struct {
 	bucket keys.Bucket
 	opts   backends.ListVersionsOptions
 	out    *VersionsResult
+	rows   *rows
 }
 
 func (l *versionLister) fill() error {
@@ -203,14 +205,16 @@ func (l *versionLister) fill() error {
 
 // add takes over what clients may see.
 func (l *versionLister) add(page *backends.VersionsPage) (added int) {
-	for _, v := range page.Versions {
-		if Reserved(v.Key) {
-			continue
-		}
-		e := VersionEntry{Entry: entryOf(v.Info), Version: v.Version, Latest: v.Latest, Marker: v.Marker}
-		l.out.Versions = append(l.out.Versions, e)
-		added++
+	visible := slices.DeleteFunc(slices.Clone(page.Versions), func(v backends.VersionInfo) bool { return Reserved(v.Key) })
+	infos := make([]backends.Info, len(visible))
+	for i, v := range visible {
+		infos[i] = v.Info
 	}
+	for i, e := range l.rows.entries(infos) {
+		v := visible[i]
+		l.out.Versions = append(l.out.Versions, VersionEntry{Entry: e, Version: v.Version, Latest: v.Latest, Marker: v.Marker})
+	}
+	added = len(visible)
 	for _, p := range page.Prefixes {
 		if !Reserved(p) {
 			l.out.Prefixes = append(l.out.Prefixes, p)

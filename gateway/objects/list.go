@@ -3,11 +3,11 @@ package objects
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"chatelaine/backends"
 	"chatelaine/gateway/keys"
-	"chatelaine/gateway/sealed"
 )
 
 const maxList = 1000
@@ -23,7 +23,7 @@ func (s *Service) List(ctx context.Context, r ListRequest) (*ListResult, error) 
 	if err != nil {
 		return nil, err
 	}
-	l := lister{ctx: ctx, bucket: r.Bucket, store: store, out: &ListResult{}, opts: backends.ListOptions{
+	l := lister{ctx: ctx, bucket: r.Bucket, store: store, out: &ListResult{}, rows: s.rows(ctx, r.Bucket), opts: backends.ListOptions{
 		Prefix: r.Prefix, Delimiter: r.Delimiter, After: r.After, Token: r.Token, Limit: r.Limit,
 	}}
 	if l.opts.Limit <= 0 || l.opts.Limit > maxList {
@@ -42,6 +42,7 @@ type lister struct {
 	store  backends.Store
 	opts   backends.ListOptions
 	out    *ListResult
+	rows   *rows
 }
 
 func (l *lister) fill() error {
@@ -86,10 +87,8 @@ func (l *lister) settle() error {
 
 // shows says whether a page has anything for clients.
 func (l *lister) shows(page *backends.Page) bool {
-	for _, e := range page.Entries {
-		if !Reserved(e.Key) {
-			return true
-		}
+	if slices.ContainsFunc(page.Entries, func(e backends.Info) bool { return !isReserved(e) }) {
+		return true
 	}
 	for _, p := range page.Prefixes {
 		if !Reserved(p) {
@@ -110,12 +109,13 @@ func (l *lister) skip(page *backends.Page) {
 
 // add takes over what clients may see and counts what they may not.
 func (l *lister) add(page *backends.Page) (hidden int, err error) {
-	for _, e := range page.Entries {
-		if Reserved(e.Key) {
-			hidden++
-			continue
-		}
-		l.out.Entries = append(l.out.Entries, entryOf(e))
+	visible := page.Entries
+	if slices.ContainsFunc(visible, isReserved) {
+		visible = slices.DeleteFunc(slices.Clone(visible), isReserved)
+	}
+	hidden = len(page.Entries) - len(visible)
+	l.out.Entries = append(l.out.Entries, l.rows.entries(visible)...)
+	for _, e := range visible {
 		l.out.Last = max(l.out.Last, e.Key)
 	}
 	for _, p := range page.Prefixes {
@@ -132,6 +132,8 @@ func (l *lister) add(page *backends.Page) (hidden int, err error) {
 	}
 	return hidden, nil
 }
+
+func isReserved(i backends.Info) bool { return Reserved(i.Key) }
 
 // visiblePrefix says whether anything of a client lies under a common prefix. It
 // has to look only where the prefix is a beginning of the reserved one.
@@ -152,12 +154,4 @@ func (l *lister) visiblePrefix(prefix string) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-func entryOf(i backends.Info) Entry {
-	e := Entry{Key: i.Key, Size: -1, ETag: visibleETag(i.ETag), Modified: i.Modified, Class: i.Class}
-	if n, ok := sealed.PlainSize(i.Size); ok {
-		e.Size = n
-	}
-	return e
 }

@@ -217,6 +217,10 @@ type Entry struct {
 	ETag     string
 	Modified time.Time
 	Class    string
+	// Algorithm and Composite are of the object's checksum. Empty where it has none,
+	// or where the backend's listing does not say.
+	Algorithm Algorithm
+	Composite bool
 }
 
 // ListRequest asks for a page of a listing.

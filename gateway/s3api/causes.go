@@ -171,6 +171,10 @@ func noSuchKey(c *call, err error) *fault {
 	if version != "" {
 		return noSuchVersion(c, err)
 	}
+	return noKey(key, err)
+}
+
+func noKey(key string, err error) *fault {
 	f := refused(http.StatusNotFound, "NoSuchKey", "The specified key does not exist.", field{"Key", key})
 	f.header = markerHeaders(err)
 	return f
@@ -193,6 +197,9 @@ func (c *call) subject() (key, version string) {
 func isMarker(c *call, err error) *fault {
 	if c.source.key != "" {
 		return invalidRequest("The source of a copy request may not specifically refer to a delete marker by version id.")
+	}
+	if c.route.name == "GetObjectAttributes" { // whose only error is NoSuchKey
+		return noKey(c.key, err)
 	}
 	f := methodNotAllowed(c.r.Method, "DELETE_MARKER")
 	f.header = markerHeaders(err)

@@ -47,6 +47,20 @@ type content struct {
 	Size         int64
 	Owner        *owner
 	StorageClass string
+	listedChecksum
+}
+
+// listedChecksum is what a listing says of an object's checksum, where it is known.
+type listedChecksum struct {
+	ChecksumAlgorithm string `xml:",omitempty"`
+	ChecksumType      string `xml:",omitempty"`
+}
+
+func checksumOf(e objects.Entry) listedChecksum {
+	if e.Algorithm == "" {
+		return listedChecksum{}
+	}
+	return listedChecksum{string(e.Algorithm), checksumType(e.Composite)}
 }
 
 // listing is what both versions have in common.
@@ -82,7 +96,7 @@ func (c *call) contents(l listing, withOwner bool) []content {
 	for _, e := range l.page.Entries {
 		row := content{
 			Key: l.encode.encode(e.Key), LastModified: iso(e.Modified), ETag: quoted(e.ETag),
-			Size: max(e.Size, 0), StorageClass: classOf(e.Class),
+			Size: max(e.Size, 0), StorageClass: classOf(e.Class), listedChecksum: checksumOf(e),
 		}
 		if withOwner {
 			row.Owner = c.bucketOwner()

@@ -96,8 +96,11 @@ func (c *call) gone(err error) error {
 	return err
 }
 
+// versionsResult has its namespace as an attribute: encoding/xml would take elements
+// whose names are not known before to be in none, and say so.
 type versionsResult struct {
-	XMLName             xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListVersionsResult"`
+	XMLName             xml.Name `xml:"ListVersionsResult"`
+	Namespace           string   `xml:"xmlns,attr"`
 	Name                string
 	Prefix              string
 	KeyMarker           string
@@ -123,9 +126,13 @@ type versionElement struct {
 	Size         *int64
 	Owner        *owner
 	StorageClass string `xml:",omitempty"`
+	listedChecksum
 }
 
 func (c *call) listVersions() error {
+	if text := c.query.Get("max-keys"); strings.HasPrefix(text, "-") { // S3 words it as nowhere else
+		return invalidArgument("max-keys cannot be negative", "maxKeys", text)
+	}
 	limit, err := c.number("max-keys", maxPage)
 	if err != nil {
 		return err
@@ -156,7 +163,7 @@ func (c *call) listVersions() error {
 
 func (c *call) versionsResult(page *objects.VersionsResult, limit int64, encode urlEncoder) versionsResult {
 	result := versionsResult{
-		Name: c.bucketName, Prefix: encode.encode(c.query.Get("prefix")), KeyMarker: encode.encode(c.query.Get("key-marker")),
+		Namespace: namespace, Name: c.bucketName, Prefix: encode.encode(c.query.Get("prefix")), KeyMarker: encode.encode(c.query.Get("key-marker")),
 		VersionIDMarker: c.query.Get("version-id-marker"), MaxKeys: limit, Delimiter: encode.encode(c.query.Get("delimiter")),
 		IsTruncated: page.Truncated, CommonPrefixes: encode.prefixes(page.Prefixes), EncodingType: encode.name(),
 	}
@@ -183,5 +190,6 @@ func (c *call) versionElement(v objects.VersionEntry, encode urlEncoder) version
 	}
 	size := max(v.Size, 0)
 	e.ETag, e.Size, e.StorageClass = quoted(v.ETag), &size, classOf(v.Class)
+	e.listedChecksum = checksumOf(v.Entry)
 	return e
 }

@@ -165,3 +165,36 @@ func TestNullVersionsAreMadeInSilence(t *testing.T) {
 	equal(t, "GET", versionOf(w.send(sent{method: "GET", path: "/bucket/k"})), "null")
 	equal(t, "GET by version", string(w.send(sent{method: "GET", path: "/bucket/k?versionId=null"}).body), "v")
 }
+
+func TestListsSayWhatChecksumsVersionsHave(t *testing.T) {
+	w := newWorld(t).versioned()
+	w.wants(w.send(sent{method: "PUT", path: "/bucket/k", body: "one", header: []string{"X-Amz-Checksum-Crc32: nZmDVw=="}}), 400, "BadDigest")
+	w.put("k", "one")
+	w.wants(w.send(sent{method: "DELETE", path: "/bucket/k"}), 204, "")
+	text := string(w.send(sent{method: "GET", path: "/bucket?versions"}).body)
+	if !strings.Contains(text, `<ListVersionsResult xmlns="`+namespace+`">`) || strings.Contains(text, `xmlns=""`) {
+		t.Errorf("got %s, want all of it in S3's namespace", text)
+	}
+	const said = "<ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType></Version>"
+	if strings.Count(text, said) != 1 || strings.Count(text, "<ChecksumAlgorithm>") != 1 || !strings.Contains(text, "<DeleteMarker>") {
+		t.Errorf("got %s, want one version with a checksum and a marker without", text)
+	}
+	for _, query := range []string{"max-keys=-1", "max-keys=-x"} {
+		a := w.send(sent{method: "GET", path: "/bucket?versions&" + query})
+		w.wants(a, 400, "InvalidArgument")
+		if !strings.Contains(string(a.body), "max-keys cannot be negative") {
+			t.Errorf("%s: %s", query, a.body)
+		}
+	}
+}
+
+func TestTheAttributesOfADeleteMarkerAreNotThere(t *testing.T) {
+	w := newWorld(t).versioned()
+	w.put("k", "one")
+	marker := versionOf(w.send(sent{method: "DELETE", path: "/bucket/k"}))
+	for _, query := range []string{"?attributes", "?attributes&versionId=" + marker} {
+		a := w.send(sent{method: "GET", path: "/bucket/k" + query, header: []string{"X-Amz-Object-Attributes: ETag"}})
+		w.wants(a, 404, "NoSuchKey")
+		equal(t, query, a.header.Get("X-Amz-Delete-Marker")+" "+versionOf(a), "true "+marker)
+	}
+}

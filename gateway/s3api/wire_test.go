@@ -400,7 +400,7 @@ func TestListingsInTheirExactShape(t *testing.T) {
 	body := string(w.send(sent{method: "GET", path: "/bucket?encoding-type=url&prefix=a%20&delimiter=%2B"}).body)
 	for _, want := range []string{
 		`<ListBucketResult xmlns="` + namespace + `"><Name>bucket</Name><Prefix>a%20</Prefix><Marker></Marker><MaxKeys>1000</MaxKeys><Delimiter>%2B</Delimiter><IsTruncated>false</IsTruncated><Contents><Key>a%20b</Key><LastModified>`,
-		`<Size>1</Size><Owner><ID>ann</ID><DisplayName>ann</DisplayName></Owner><StorageClass>STANDARD</StorageClass></Contents><EncodingType>url</EncodingType></ListBucketResult>`,
+		`<Size>1</Size><Owner><ID>ann</ID><DisplayName>ann</DisplayName></Owner><StorageClass>STANDARD</StorageClass><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType></Contents><EncodingType>url</EncodingType></ListBucketResult>`,
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("got %s, want %s in it", body, want)
