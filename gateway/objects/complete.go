@@ -43,7 +43,7 @@ func (s *Service) complete(ctx context.Context, u *upload, r CompleteRequest) (P
 	if err != nil {
 		return PutResult{}, err
 	}
-	tail, err := s.suite.NewTail(u.stash.DEK, c.parts, checksum.late())
+	tail, err := s.suite.NewTail(u.stash.DEK, c.parts, checksum.late(), nil)
 	if err != nil {
 		return PutResult{}, err
 	}

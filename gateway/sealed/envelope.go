@@ -61,6 +61,8 @@ type Attributes struct {
 	MD5                []byte     // 16 bytes, of the plaintext; nil if not computed
 	// LateChecksum says that the trailer carries a checksum of this algorithm: it came after the body. NoChecksum if not.
 	LateChecksum Algorithm
+	// LateMD5 says that the trailer carries an MD5 for the ETag (Table.MD5).
+	LateMD5 bool
 
 	unknown []byte // TLVs of later versions, kept when the envelope is sealed again for a copy
 }

@@ -24,7 +24,7 @@ func testEnvelope(t testing.TB) Envelope {
 			Expires: "Thu, 01 Dec 1994 16:00:00 GMT", Redirect: "https://example.com/",
 			UserMetadata: []Pair{{"b", "2"}, {"a", ""}, {"", "x"}},
 			Checksums:    []Checksum{{Algorithm: CRC32, Value: []byte("1234")}, {Algorithm: SHA256, Scope: Composite, Value: testBytes(3, 32), Parts: 9999}},
-			MD5:          testBytes(4, 16), LateChecksum: CRC32C,
+			MD5:          testBytes(4, 16), LateChecksum: CRC32C, LateMD5: true,
 		},
 	}
 }

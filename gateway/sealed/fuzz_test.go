@@ -81,6 +81,8 @@ func FuzzEnvelopePlaintext(f *testing.F) {
 func FuzzTrailerPlaintext(f *testing.F) {
 	f.Add(encodeTrailer(parts(5), 5, 7, true, [4 + maxChecksum]byte{1, 0, 0, 4, 1, 2, 3, 4}))
 	f.Add(encodeTrailer(parts(MinPartSize, 5), MinPartSize+5, 0, false, [4 + maxChecksum]byte{}))
+	withMD5 := encodeTrailer(parts(5), 5, 7, true, [4 + maxChecksum]byte{1, 0, 0, 4, 1, 2, 3, 4})
+	f.Add(append([]byte{withMD5[0], flagCRC | flagMD5}, withMD5[2:]...))
 	f.Fuzz(func(t *testing.T, pt []byte) {
 		got, err := decodeTrailer(pt)
 		if err != nil {
@@ -93,7 +95,11 @@ func FuzzTrailerPlaintext(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again := encodeTrailer(got.parts, got.length, got.crc, got.known, late); !bytes.Equal(again, pt) {
+		again := encodeTrailer(got.parts, got.length, got.crc, got.known, late)
+		if err := addMD5(again, got.late, got.md5); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(again, pt) {
 			t.Errorf("got %x, want %x", again, pt)
 		}
 	})

@@ -63,7 +63,7 @@ func sealMultipart(t testing.TB, s Suite, dek Key, plain []byte, specs []partSpe
 		}
 		stored, parts, rest = append(stored, b...), append(parts, p), rest[spec.length:]
 	}
-	tail, err := s.NewTail(dek, parts, nil)
+	tail, err := s.NewTail(dek, parts, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ type Options struct {
 	// Checksum, if not nil, is called by a Sealer of kind Single once its source has ended: the trailer carries the result
 	// (Attributes.LateChecksum announces it). Its error comes out of Read, and the object does not come to be.
 	Checksum func() (Checksum, error)
+	// MD5, if not nil, is called likewise. It returns 16 bytes for the trailer (Attributes.LateMD5 announces them), or nil.
+	MD5 func() []byte
 }
 
 // Sealer is an io.Reader of sealed bytes around a source of plaintext. It is for one goroutine.
@@ -26,6 +28,7 @@ type Sealer struct {
 	part  Part
 	msg   *message
 	late  func() (Checksum, error)
+	md5   func() []byte
 	lease
 
 	left    int64  // plaintext bytes not yet read from src
@@ -71,7 +74,7 @@ func (s Suite) newSealer(src io.Reader, p Part, dek Key, o Options) (*Sealer, er
 		return nil, err
 	}
 	return &Sealer{
-		suite: s, dek: dek, src: src, part: p, msg: m, left: p.Length, late: o.Checksum,
+		suite: s, dek: dek, src: src, part: p, msg: m, left: p.Length, late: o.Checksum, md5: o.MD5,
 		lease: lease{buffers: s.Buffers, buf: s.Buffers.get(batchSize(o.Batch))},
 	}, nil
 }
@@ -203,7 +206,11 @@ func (s *Sealer) makeTail() (io.Reader, error) {
 		}
 		late = &c
 	}
-	t, err := s.suite.newTail(s.dek, []Part{s.part}, late)
+	var md5 []byte
+	if s.md5 != nil {
+		md5 = s.md5()
+	}
+	t, err := s.suite.newTail(s.dek, []Part{s.part}, late, md5)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,7 @@ type Table struct {
 	crc     uint64
 	known   bool
 	late    *Checksum
+	md5     []byte
 }
 
 // SingleTable makes the table of an object of kind Single from its envelope and the size that the backend claims.
@@ -96,7 +97,7 @@ func (s Suite) OpenSingleTrailer(suffix []byte, e Envelope, stored int64) (*Tabl
 }
 
 func newTable(kind Kind, t trailer, stored int64) *Table {
-	table := &Table{kind: kind, length: t.length, stored: stored, crc: t.crc, known: t.known, late: t.late, entries: make([]Entry, len(t.parts))}
+	table := &Table{kind: kind, length: t.length, stored: stored, crc: t.crc, known: t.known, late: t.late, md5: t.md5, entries: make([]Entry, len(t.parts))}
 	var plain, sealed int64
 	for i, p := range t.parts {
 		table.entries[i] = Entry{Number: p.Number, Length: p.Length, Salt: p.Salt, Plain: plain, Sealed: sealed}
@@ -132,6 +133,10 @@ func (t *Table) Checksum() (c Checksum, ok bool) {
 	}
 	return *t.late, true
 }
+
+// MD5 is what the trailer carries for the ETag (Attributes.LateMD5): of the plaintext for kind Single, of the parts' MD5s for
+// kind Multipart. It is nil if there is none, or the trailer has not been read (SingleTable).
+func (t *Table) MD5() []byte { return append([]byte(nil), t.md5...) }
 
 // Window covers n plaintext bytes from off, across parts. For the whole plaintext it is the whole object, so that an Opener
 // can check all of it. It fails with ErrRange if the object has no such bytes, and for none unless the object is empty.

@@ -19,6 +19,7 @@ const (
 	tlvChecksum           = 32
 	tlvMD5                = 33
 	tlvLateChecksum       = 34
+	tlvLateMD5            = 35
 	tlvCritical           = 128
 
 	tlvHeadSize = 3 // u8 type, u16 length
@@ -71,6 +72,9 @@ func (a *Attributes) append(b []byte) (_ []byte, err error) {
 	if a.LateChecksum != NoChecksum {
 		b, err = appendTLV(b, err, tlvLateChecksum, []byte{byte(a.LateChecksum)})
 	}
+	if a.LateMD5 {
+		b, err = appendTLV(b, err, tlvLateMD5, nil)
+	}
 	return append(b, a.unknown...), err
 }
 
@@ -122,6 +126,8 @@ func (a *Attributes) set(tlv byte, v, all []byte) error {
 		return a.setMD5(v)
 	case tlv == tlvLateChecksum:
 		return a.setLate(v)
+	case tlv == tlvLateMD5:
+		return a.setLateMD5(v)
 	case tlv >= tlvCritical:
 		return fmt.Errorf("%w: attribute of type %d", ErrUnsupported, tlv)
 	}
@@ -151,6 +157,14 @@ func (a *Attributes) setLate(v []byte) error {
 		return fmt.Errorf("%w: late checksum repeated or of %d bytes", ErrCorrupt, len(v))
 	}
 	a.LateChecksum = Algorithm(v[0])
+	return nil
+}
+
+func (a *Attributes) setLateMD5(v []byte) error {
+	if a.LateMD5 || len(v) != 0 {
+		return fmt.Errorf("%w: late MD5 repeated or of %d bytes", ErrCorrupt, len(v))
+	}
+	a.LateMD5 = true
 	return nil
 }
 

@@ -12,7 +12,11 @@ const (
 	entrySize      = 32
 	trailerVersion = 1
 	flagCRC        = 1
+	flagMD5        = 2
 	maxChecksum    = 64
+	md5At          = 100 - md5Size // in H: the end of the room for a checksum
+	// MaxBesideMD5 is the longest checksum, in bytes, that a trailer can carry beside an MD5.
+	MaxBesideMD5 = maxChecksum - md5Size
 )
 
 // Part is one part of an object as it goes into the trailer and the token.
@@ -37,23 +41,28 @@ type Tail struct {
 
 // NewTail builds the tail of an object of kind Multipart from all its parts, in order. It fails with ErrPartNumber,
 // ErrPartOrder or ErrPartSize, and with ErrRange for no parts, too many, or too long ones.
-// late is the object's checksum, for it is not known when the envelope is sealed; nil if there is none.
+// late is the object's checksum, for it is not known when the envelope is sealed; nil if there is none. md5 are 16 bytes, the
+// MD5 of the MD5s of the parts, or nil: with it, late has at most MaxBesideMD5 bytes.
 // Where the last part was staged, its sealed bytes followed by the tail become one part of the backend's.
-func (s Suite) NewTail(dek Key, parts []Part, late *Checksum) (*Tail, error) {
+func (s Suite) NewTail(dek Key, parts []Part, late *Checksum, md5 []byte) (*Tail, error) {
 	if err := checkParts(parts); err != nil {
 		return nil, err
 	}
-	return s.newTail(dek, parts, late)
+	return s.newTail(dek, parts, late, md5)
 }
 
-func (s Suite) newTail(dek Key, parts []Part, late *Checksum) (*Tail, error) {
+func (s Suite) newTail(dek Key, parts []Part, late *Checksum, md5 []byte) (*Tail, error) {
 	head, err := encodeLate(late, len(parts))
 	if err != nil {
 		return nil, err
 	}
 	length, data := sumParts(parts)
 	crc, known := sumCRC(parts)
-	end, err := s.sealMessage(dek, trailerContext(), encodeTrailer(parts, length, crc, known, head))
+	plain := encodeTrailer(parts, length, crc, known, head)
+	if err := addMD5(plain, late, md5); err != nil {
+		return nil, err
+	}
+	end, err := s.sealMessage(dek, trailerContext(), plain)
 	if err != nil {
 		return nil, err
 	}
@@ -155,10 +164,23 @@ func encodeLate(late *Checksum, parts int) (b [4 + maxChecksum]byte, err error) 
 	return b, nil
 }
 
-// decodeLate reads what encodeLate wrote. It returns nil for none.
+// addMD5 puts an MD5 into H, behind the checksum.
+func addMD5(plain []byte, late *Checksum, md5 []byte) error {
+	if md5 == nil {
+		return nil
+	}
+	if len(md5) != md5Size || late != nil && len(late.Value) > MaxBesideMD5 {
+		return fmt.Errorf("%w: MD5 of %d bytes, or beside too long a checksum", ErrRange, len(md5))
+	}
+	plain[1] |= flagMD5
+	copy(plain[md5At:], md5)
+	return nil
+}
+
+// decodeLate reads what encodeLate wrote, up to where an MD5 begins. It returns nil for none.
 func decodeLate(b []byte, parts int) (*Checksum, error) {
 	n := int(binary.BigEndian.Uint16(b[2:]))
-	if n > maxChecksum || !allZero(b[4+n:]) {
+	if n > len(b)-4 || !allZero(b[4+n:]) {
 		return nil, fmt.Errorf("%w: checksum in the trailer", ErrCorrupt)
 	}
 	if allZero(b) {
@@ -207,6 +229,7 @@ type trailer struct {
 	crc    uint64
 	known  bool
 	late   *Checksum
+	md5    []byte
 	parts  []Part
 }
 
@@ -221,12 +244,17 @@ func decodeTrailer(b []byte) (t trailer, err error) {
 	n := binary.BigEndian.Uint32(b[4:])
 	t.length = int64(binary.BigEndian.Uint64(b[8:]))
 	t.crc = binary.BigEndian.Uint64(b[16:])
-	t.known = b[1] == flagCRC
-	reserved := binary.BigEndian.Uint64(b[24:]) | uint64(binary.BigEndian.Uint32(b[100:])) | uint64(binary.BigEndian.Uint16(b[2:])) | uint64(b[1]&^flagCRC)
+	t.known = b[1]&flagCRC != 0
+	lateEnd := md5At + md5Size
+	if b[1]&flagMD5 != 0 {
+		t.md5 = append([]byte(nil), b[md5At:lateEnd]...)
+		lateEnd = md5At
+	}
+	reserved := binary.BigEndian.Uint64(b[24:]) | uint64(binary.BigEndian.Uint32(b[100:])) | uint64(binary.BigEndian.Uint16(b[2:])) | uint64(b[1]&^(flagCRC|flagMD5))
 	if reserved != 0 || (!t.known && t.crc != 0) || n > MaxParts || len(b) != tableHeadSize+entrySize*int(n) {
 		return t, fmt.Errorf("%w: trailer of %d parts in %d bytes", ErrCorrupt, n, len(b))
 	}
-	if t.late, err = decodeLate(b[32:100], int(n)); err != nil {
+	if t.late, err = decodeLate(b[32:lateEnd], int(n)); err != nil {
 		return t, err
 	}
 	for b = b[tableHeadSize:]; len(b) > 0; b = b[entrySize:] {

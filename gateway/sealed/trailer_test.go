@@ -43,7 +43,7 @@ func TestTailRefusesFalseParts(t *testing.T) {
 		{"checksum of other parts", parts(MinPartSize, 0), &Checksum{Algorithm: CRC32, Scope: Composite, Value: []byte("1234"), Parts: 3}, ErrRange},
 		{"false checksum", parts(0), &Checksum{Algorithm: CRC32, Value: []byte("123")}, ErrRange},
 	} {
-		_, err := Suite{}.NewTail(testKey(t, 1), tt.parts, tt.late)
+		_, err := Suite{}.NewTail(testKey(t, 1), tt.parts, tt.late, nil)
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		}
@@ -51,7 +51,7 @@ func TestTailRefusesFalseParts(t *testing.T) {
 }
 
 func TestTailReadsAtAnyPlace(t *testing.T) {
-	tail, err := Suite{}.NewTail(testKey(t, 1), parts(3*MinPartSize), &Checksum{Algorithm: CRC32, Scope: Composite, Value: []byte("1234"), Parts: 1})
+	tail, err := Suite{}.NewTail(testKey(t, 1), parts(3*MinPartSize), &Checksum{Algorithm: CRC32, Scope: Composite, Value: []byte("1234"), Parts: 1}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestLargestTail(t *testing.T) {
 		lengths[i] = MinPartSize
 	}
 	want := parts(lengths...)
-	tail, err := Suite{}.NewTail(testKey(t, 1), want, nil)
+	tail, err := Suite{}.NewTail(testKey(t, 1), want, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,9 @@ func TestTrailerPlaintextIsStrict(t *testing.T) {
 		{"cut", good[:len(good)-1], ErrCorrupt},
 		{"no entries", good[:tableHeadSize], ErrCorrupt},
 		{"version", set(0, 2), ErrUnsupported},
-		{"flag", set(1, 3), ErrCorrupt},
+		{"flag", set(1, 5), ErrCorrupt},
+		{"MD5", set(1, 3), nil},
+		{"MD5 without flag", set(99, 1), ErrCorrupt},
 		{"CRC without flag", set(1, 0), ErrCorrupt},
 		{"reserved 2", set(3, 1), ErrCorrupt},
 		{"reserved 24", set(31, 1), ErrCorrupt},
@@ -185,6 +187,7 @@ func TestTrailerPlaintextIsStrict(t *testing.T) {
 		{"checksum too long", set(34, 0, 65), ErrCorrupt},
 		{"checksum not filled with zeros", set(32, 1, 0, 0, 4, 1, 2, 3, 4, 5), ErrCorrupt},
 		{"checksum", set(32, 1, 0, 0, 4, 1, 2, 3, 4), nil},
+		{"checksum that runs into an MD5", append(set(1, 3)[:34], append([]byte{0, 49}, set(1, 3)[36:]...)...), ErrCorrupt},
 		{"part 0", set(tableHeadSize, 0, 0), ErrCorrupt},
 		{"part 10000", set(tableHeadSize+entrySize, 0x27, 0x10), ErrCorrupt},
 		{"same part", set(tableHeadSize+entrySize, 0, 1), ErrCorrupt},

@@ -96,7 +96,7 @@ func (v vectorObject) seal(t *testing.T) []byte {
 		}
 		ps, rest = append(ps, part), rest[p.Length:]
 	}
-	tail, err := s.NewTail(dek, ps, v.Checksum.checksum())
+	tail, err := s.NewTail(dek, ps, v.Checksum.checksum(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -141,7 +141,7 @@ func TestNoKeyIsRefusedEverywhere(t *testing.T) {
 	wantError(t, "opening", err, ErrKey)
 	_, err = s.NewSealer(bytes.NewReader(nil), 0, Key{}, Options{})
 	wantError(t, "NewSealer", err, ErrKey)
-	_, err = s.NewTail(Key{}, []Part{{Number: 1}}, nil)
+	_, err = s.NewTail(Key{}, []Part{{Number: 1}}, nil, nil)
 	wantError(t, "NewTail", err, ErrKey)
 	_, err = JoinETag(Key{}, TokenPlace{Number: 1}, Part{Number: 1, Salt: Salt{1}, HasCRC: true})
 	wantError(t, "JoinETag", err, ErrKey)
