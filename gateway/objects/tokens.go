@@ -14,12 +14,12 @@ import (
 
 // The token in a part's ETag (FORMAT.md section 6) is known to the client that
 // uploaded the part. So that another one, or the same after a crash, can go on from
-// ListParts alone, it is kept as well: as the name of an empty object in the upload's
-// folder, where one LIST gives a thousand of them and no request more is needed.
-// Which token belongs to the part that the backend holds, its MAC says: it covers
-// upload, number and the backend's ETag.
+// ListParts alone, what it says is kept as well, sealed: in the name of an empty object
+// in the upload's folder, where one LIST gives a thousand of them and no request more
+// is needed. It opens for one upload, number and ETag of the backend's only, which
+// tells whether it belongs to the part that is there now.
 
-// tokenName is the name that keeps a part's token. It sorts behind a staged part of
+// tokenName is the name that keeps what a part's token says. It sorts behind a staged part of
 // that number and before the next number.
 func (r UploadRef) tokenName(number int, token string) string {
 	return r.stagedName(number) + "." + token
@@ -30,8 +30,12 @@ func (r UploadRef) afterPart(number int) string { return r.stagedName(number) + 
 
 // keepToken stores the token of a part that the backend has taken. A part whose
 // token cannot be kept has failed: the client tries again.
-func (s *Service) keepToken(ctx context.Context, u *upload, number int, token string) error {
-	return s.putReserved(ctx, u.Bucket, u.store, u.tokenName(number, token), nil)
+func (s *Service) keepToken(ctx context.Context, u *upload, at sealed.TokenPlace, p sealed.Part) error {
+	token, err := s.suite.SealToken(u.stash.DEK, at, p)
+	if err != nil {
+		return err
+	}
+	return s.putReserved(ctx, u.Bucket, u.store, u.tokenName(at.Number, token), nil)
 }
 
 // storedPart is a part as the backend has it, with what its token says.
@@ -139,11 +143,14 @@ func (u *upload) withToken(p backends.Part, tokens []string) (storedPart, error)
 	if !ok {
 		return storedPart{}, fmt.Errorf("%w: part %d is stored in %d bytes", sealed.ErrCorrupt, p.Number, p.Size)
 	}
+	at := sealed.TokenPlace{UploadID: u.ID, Number: p.Number, ETag: p.ETag}
 	for _, token := range tokens {
-		etag, part, err := sealed.OpenETag(u.stash.DEK, u.ID, p.Number, p.ETag+"-"+token)
-		if err == nil && etag == p.ETag && part.Length == n {
-			return storedPart{Part: p, ETag: etag + "-" + token, Sealed: part, Bound: true}, nil
+		part, err := u.suite.OpenToken(u.stash.DEK, at, token)
+		if err != nil || part.Length != n {
+			continue
 		}
+		etag, err := sealed.JoinETag(u.stash.DEK, at, part)
+		return storedPart{Part: p, ETag: etag, Sealed: part, Bound: true}, err
 	}
 	return storedPart{Part: p, ETag: visibleETag(p.ETag), Sealed: sealed.Part{Number: p.Number, Length: n}}, nil
 }

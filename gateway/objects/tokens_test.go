@@ -143,12 +143,18 @@ func (w *world) plant(u UploadRef, name string) {
 func TestTokensOfOtherPartsAndForgedOnesAreNotBelieved(t *testing.T) {
 	w := newWorld(t)
 	u, put := w.uploadParts("key", []int{1, 2}, [][]byte{noise(5 * mib), noise(5*mib + 1)})
-	_, foreign := w.uploadParts("key", []int{1}, [][]byte{noise(5 * mib)})
-	token := func(p CompletePart) string { return p.ETag[33:] }
-	w.forget(u, "00001."+token(put[0]))
-	flipped := []byte(token(put[0]))
-	flipped[3] ^= 1
-	for _, planted := range []string{token(put[1]), token(foreign[0]), string(flipped), "", "x", strings.Repeat("A", 64), strings.Repeat("-", 99)} {
+	other, foreign := w.uploadParts("key", []int{1}, [][]byte{noise(5 * mib)})
+	token := func(u UploadRef, number int) string {
+		i := slices.IndexFunc(w.folder(u), func(name string) bool { return strings.HasPrefix(name, fmt.Sprintf("%05d.", number)) })
+		return w.folder(u)[i][len("00001."):]
+	}
+	kept := token(u, 1)
+	forged := "A" + kept[1:]
+	if kept[0] == 'A' {
+		forged = "B" + kept[1:]
+	}
+	w.forget(u, "00001."+kept)
+	for _, planted := range []string{token(u, 2), token(other, 1), forged, put[0].ETag[33:], foreign[0].ETag[33:], "", "x", strings.Repeat("A", 64), strings.Repeat("-", 99)} {
 		w.plant(u, "00001."+planted)
 	}
 	w.plant(u, "nonsense")
@@ -267,12 +273,18 @@ func (w *world) again(u UploadRef, listed []CompletePart, n int) []CompletePart 
 // upload ended.
 func TestATokenThatCameTooLateIsUnseen(t *testing.T) {
 	w := newWorld(t)
-	u, put := w.uploadParts("key", []int{1}, [][]byte{noise(5)})
+	u, _ := w.uploadParts("key", []int{1}, [][]byte{noise(5)})
+	names := w.folder(u)
 	if err := w.Abort(t.Context(), u); err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range names {
+		if name != "key" {
+			w.plant(u, name)
+		}
+	}
 	for n := range 50 {
-		w.plant(u, fmt.Sprintf("%05d.%s", n+1, put[0].ETag[33:]))
+		w.plant(u, fmt.Sprintf("%05d.%s", n+2, strings.Repeat("A", 147)))
 	}
 	listed, err := w.List(t.Context(), ListRequest{Bucket: w.bucket})
 	if err != nil || len(listed.Entries)+len(listed.Prefixes) != 0 {
@@ -341,6 +353,21 @@ func TestALockedFolderDoesNotFailAnAbort(t *testing.T) {
 		versions, err := w.ListVersions(t.Context(), VersionsRequest{Bucket: b})
 		if err != nil || len(versions.Versions) != 0 {
 			t.Errorf("%s: listed %+v, error %v", mode, versions, err)
+		}
+	}
+}
+
+// TestWhatIsKeptOfTokensShowsNothing: the provider reads names, and a token has
+// checksums of the plaintext in it.
+func TestWhatIsKeptOfTokensShowsNothing(t *testing.T) {
+	w := newWorld(t)
+	u, put := w.uploadParts("key", []int{1}, [][]byte{[]byte("abc")})
+	_, claims, _ := strings.Cut(put[0].ETag, "-")
+	for _, name := range w.folder(u) {
+		for i := 0; i+12 <= len(claims); i++ {
+			if strings.Contains(name, claims[i:i+12]) {
+				t.Fatalf("%q has %q of the token in it", name, claims[i:i+12])
+			}
 		}
 	}
 }

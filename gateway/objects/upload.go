@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"chatelaine/backends"
 	"chatelaine/gateway/keys"
@@ -91,6 +90,7 @@ type upload struct {
 	UploadRef
 	store backends.Store
 	mp    backends.Multiparter
+	suite sealed.Suite
 	stash sealed.Stash
 	live  func() error
 }
@@ -112,7 +112,7 @@ func (s *Service) openUpload(ctx context.Context, r UploadRef, fresh bool) (*upl
 		}
 		s.stashes.Add(r.cacheKey(), data)
 	}
-	u := &upload{UploadRef: r, store: store, mp: mp}
+	u := &upload{UploadRef: r, store: store, mp: mp, suite: s.suite}
 	return u, s.openStash(ctx, u, data)
 }
 
@@ -194,11 +194,12 @@ func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (Par
 	}
 	part := sealer.Part()
 	part.Checksum = value()
-	visible, err := sealed.JoinETag(u.stash.DEK, sealed.TokenPlace{UploadID: u.ID, Number: r.Number, ETag: etag}, part)
+	at := sealed.TokenPlace{UploadID: u.ID, Number: r.Number, ETag: etag}
+	visible, err := sealed.JoinETag(u.stash.DEK, at, part)
 	if err != nil {
 		return PartResult{}, err
 	}
-	if err := s.keepToken(ctx, u, r.Number, strings.TrimPrefix(visible, etag+"-")); err != nil {
+	if err := s.keepToken(ctx, u, at, part); err != nil {
 		return PartResult{}, err
 	}
 	return PartResult{ETag: visible, KEK: u.Bucket.KEK, Checksum: u.checksumOf(part), Unasked: u.asked().Algorithm == ""}, nil

@@ -150,10 +150,18 @@ func FuzzToken(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
+		kept, err := Suite{}.SealToken(testKey(f, 1), testPlace, p)
+		if err != nil {
+			f.Fatal(err)
+		}
 		f.Add(visible)
+		f.Add(kept)
 	}
 	f.Add("-")
 	f.Fuzz(func(t *testing.T, visible string) {
+		if p, err := (Suite{}).OpenToken(testKey(t, 1), testPlace, visible); err != nil && !errors.Is(err, ErrToken) || err == nil && p.Number != testPlace.Number {
+			t.Fatalf("got %+v, %v", p, err)
+		}
 		backend, p, err := OpenETag(testKey(t, 1), testPlace.UploadID, testPlace.Number, visible)
 		if err != nil {
 			if !errors.Is(err, ErrToken) && !errors.Is(err, ErrNoToken) {

@@ -134,6 +134,11 @@ func partContext(number int) []byte {
 	return binary.BigEndian.AppendUint16([]byte("cho1/part\x00"), uint16(number))
 }
 
+func tokenContext(at TokenPlace) []byte {
+	b := appendLP([]byte("cho1/tok\x00"), at.UploadID)
+	return appendLP(binary.BigEndian.AppendUint16(b, uint16(at.Number)), at.ETag)
+}
+
 func trailerContext() []byte { return []byte("cho1/trl\x00") }
 
 func (n ObjectName) context(label string) []byte {

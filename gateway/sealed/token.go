@@ -26,20 +26,73 @@ type TokenPlace struct {
 // JoinETag makes the ETag that a client gets for a part: the backend's, "-" and the token (§6). p comes from Sealer.Part.
 // It fails with ErrRange if p is not complete or not part at.Number.
 func JoinETag(dek Key, at TokenPlace, p Part) (string, error) {
-	if p.Number != at.Number || p.Salt.IsZero() || !p.HasCRC || p.Length < 0 || p.Length > MaxPartSize {
-		return "", fmt.Errorf("%w: token for part %d of %d bytes", ErrRange, p.Number, p.Length)
+	claims, err := at.claims(p)
+	if err != nil {
+		return "", err
 	}
-	if len(p.Checksum) > maxChecksum {
-		return "", fmt.Errorf("%w: checksum of %d bytes", ErrRange, len(p.Checksum))
-	}
-	claims := binary.BigEndian.AppendUint64(nil, uint64(p.Length))[2:]
-	claims = binary.BigEndian.AppendUint64(append(p.Salt[:], claims...), p.CRC)
-	claims = append(claims, p.Checksum...)
 	mac, err := at.mac(dek, claims)
 	if err != nil {
 		return "", err
 	}
 	return at.ETag + "-" + base64.RawURLEncoding.EncodeToString(append(claims, mac...)), nil
+}
+
+// SealToken makes what is kept of a token at the provider, in letters of base64url, at most 232 (§6): a token as clients have it
+// shows checksums of the plaintext. Errors are those of JoinETag.
+func (s Suite) SealToken(dek Key, at TokenPlace, p Part) (string, error) {
+	claims, err := at.claims(p)
+	if err != nil {
+		return "", err
+	}
+	msg, err := s.sealMessage(dek, tokenContext(at), claims)
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(msg), nil
+}
+
+// OpenToken opens what SealToken made for this place; otherwise it fails with ErrToken.
+func (s Suite) OpenToken(dek Key, at TokenPlace, text string) (Part, error) {
+	msg, err := decodeBase64(text)
+	if err != nil || len(msg) > int(MessageSize(tokenClaims+maxChecksum)) {
+		return Part{}, fmt.Errorf("%w: part %d: %d letters", ErrToken, at.Number, len(text))
+	}
+	claims, err := s.openMessage(dek, tokenContext(at), msg)
+	if err != nil {
+		return Part{}, fmt.Errorf("%w: part %d: %w", ErrToken, at.Number, err)
+	}
+	return at.part(claims)
+}
+
+// claims are what a token says.
+func (at TokenPlace) claims(p Part) ([]byte, error) {
+	if p.Number != at.Number || p.Salt.IsZero() || !p.HasCRC || p.Length < 0 || p.Length > MaxPartSize {
+		return nil, fmt.Errorf("%w: token for part %d of %d bytes", ErrRange, p.Number, p.Length)
+	}
+	if len(p.Checksum) > maxChecksum {
+		return nil, fmt.Errorf("%w: checksum of %d bytes", ErrRange, len(p.Checksum))
+	}
+	claims := binary.BigEndian.AppendUint64(nil, uint64(p.Length))[2:]
+	claims = binary.BigEndian.AppendUint64(append(p.Salt[:], claims...), p.CRC)
+	return append(claims, p.Checksum...), nil
+}
+
+// part reads claims that are authentic.
+func (at TokenPlace) part(claims []byte) (Part, error) {
+	if len(claims) < tokenClaims {
+		return Part{}, fmt.Errorf("%w: part %d: %d bytes", ErrToken, at.Number, len(claims))
+	}
+	p := Part{
+		Number: at.Number, Salt: Salt(claims), HasCRC: true, CRC: binary.BigEndian.Uint64(claims[30:]),
+		Length: int64(binary.BigEndian.Uint64(claims[22:]) & (1<<48 - 1)),
+	}
+	if len(claims) > tokenClaims {
+		p.Checksum = append([]byte(nil), claims[tokenClaims:]...)
+	}
+	if p.Salt.IsZero() || p.Length > MaxPartSize {
+		return Part{}, fmt.Errorf("%w: part %d", ErrToken, at.Number)
+	}
+	return p, nil
 }
 
 // OpenETag verifies the ETag (without quotes) that a client brought for a part and returns the backend's ETag and the part.
@@ -73,17 +126,10 @@ func openToken(dek Key, at TokenPlace, b []byte) (Part, error) {
 	if err != nil {
 		return Part{}, err
 	}
-	p := Part{
-		Number: at.Number, Salt: Salt(claims), HasCRC: true, CRC: binary.BigEndian.Uint64(claims[30:]),
-		Length: int64(binary.BigEndian.Uint64(claims[22:]) & (1<<48 - 1)),
-	}
-	if len(claims) > tokenClaims {
-		p.Checksum = append([]byte(nil), claims[tokenClaims:]...)
-	}
-	if !hmac.Equal(mac, got) || p.Salt.IsZero() || p.Length > MaxPartSize {
+	if !hmac.Equal(mac, got) {
 		return Part{}, fmt.Errorf("%w: part %d", ErrToken, at.Number)
 	}
-	return p, nil
+	return at.part(claims)
 }
 
 // mac authenticates the claims of a token.

@@ -1,6 +1,7 @@
 package sealed
 
 import (
+	"encoding/base64"
 	"errors"
 	"reflect"
 	"strings"
@@ -104,4 +105,38 @@ func TestTokenNeedsAWholePart(t *testing.T) {
 		_, err := JoinETag(testKey(t, 1), testPlace, p)
 		wantError(t, name, err, ErrRange)
 	}
+}
+
+func TestKeptTokensComeBackAtTheirPlaceAlone(t *testing.T) {
+	for _, size := range []int{0, 4, maxChecksum} {
+		want := testPart()
+		if size > 0 {
+			want.Checksum = testBytes(5, size)
+		}
+		kept, err := Suite{}.SealToken(testKey(t, 1), testPlace, want)
+		if err != nil || len(kept) > 232 || strings.Contains(kept, testPlace.ETag) {
+			t.Fatalf("got %q, %v", kept, err)
+		}
+		if got, err := (Suite{}).OpenToken(testKey(t, 1), testPlace, kept); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("checksum of %d bytes: got %+v, %v", size, got, err)
+		}
+		for name, at := range map[string]TokenPlace{
+			"another upload": {"upload-2", 7, testPlace.ETag}, "another number": {"upload-1", 8, testPlace.ETag}, "another ETag": {"upload-1", 7, "x"},
+		} {
+			_, err := Suite{}.OpenToken(testKey(t, 1), at, kept)
+			wantError(t, name, err, ErrToken)
+		}
+		_, err = Suite{}.OpenToken(testKey(t, 2), testPlace, kept)
+		wantError(t, "another key", err, ErrToken)
+		_, err = Suite{}.OpenToken(testKey(t, 1), testPlace, kept[1:])
+		wantError(t, "cut", err, ErrToken)
+	}
+	_, err := Suite{}.SealToken(testKey(t, 1), testPlace, Part{Number: 7})
+	wantError(t, "not complete", err, ErrRange)
+	short, err := Suite{}.sealMessage(testKey(t, 1), tokenContext(testPlace), make([]byte, tokenClaims-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Suite{}.OpenToken(testKey(t, 1), testPlace, base64.RawURLEncoding.EncodeToString(short))
+	wantError(t, "too few claims", err, ErrToken)
 }
