@@ -33,6 +33,9 @@ type Config struct {
 	Development bool
 	// Gate holds the rules of dual control. nil means that there are none.
 	Gate Gate
+	// CheckPolicy says what is wrong with access policies, as ErrInvalid. nil means
+	// that none can be put.
+	CheckPolicy func(PolicyDocument) error
 	// Observer is told of calls to providers. It may be nil.
 	Observer Observer
 	Logger   *zap.Logger
@@ -50,6 +53,7 @@ type Manager struct {
 	provider    string // default
 	kek         string // default
 	gate        Gate
+	checkPolicy func(PolicyDocument) error
 	epochPeriod time.Duration
 	development bool
 	id          string // tells this Manager from others that share the registry
@@ -70,6 +74,7 @@ func NewManager(ctx context.Context, c Config) (*Manager, error) {
 		provider:    c.DefaultProvider,
 		kek:         c.DefaultKEK,
 		gate:        c.Gate,
+		checkPolicy: c.CheckPolicy,
 		epochPeriod: c.EpochPeriod,
 		development: c.Development,
 		id:          rand.Text(),

@@ -21,6 +21,7 @@ import (
 	"chatelaine/kms"
 	"chatelaine/kms/config"
 	"chatelaine/kms/config/settings"
+	"chatelaine/kms/policy"
 	"chatelaine/kms/registry"
 	"chatelaine/kms/service"
 )
@@ -64,7 +65,7 @@ func runKMS(ctx context.Context, c config.Config, logger *zap.Logger) (err error
 	metrics := service.NewMetrics()
 	manager, err := kms.NewManager(ctx, kms.Config{
 		Registry: records, Providers: map[string]kms.Provider{name: provider}, DefaultKEK: c.KEK,
-		EpochPeriod: c.Epoch, Development: c.Development, Observer: metrics, Logger: logger,
+		EpochPeriod: c.Epoch, CheckPolicy: policy.Validate, Development: c.Development, Observer: metrics, Logger: logger,
 	})
 	if err != nil {
 		return err

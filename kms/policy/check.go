@@ -39,6 +39,12 @@ func Check(d Document) (*Set, error) {
 	return s, nil
 }
 
+// Validate is Check for a kms.Config.
+func Validate(d Document) error {
+	_, err := Check(d)
+	return err
+}
+
 func (s *Set) checkEntities(v *validate.Validator) (problems []string) {
 	for _, uid := range sortedUIDs(s.entities) {
 		if uid.Type == actionType {
@@ -133,11 +139,7 @@ func hint(problem, word string) string {
 	switch {
 	case strings.HasPrefix(problem, "unrecognized action"):
 		name := strings.Trim(strings.TrimPrefix(word, "Action::"), `"`)
-		var names []string
-		for _, a := range Actions() {
-			names = append(names, a.Name)
-		}
-		return cmp.Or(guess(name, append(names, Groups()...)), "; `policy show --schema` lists the actions")
+		return cmp.Or(guess(name, append(actionNames(), Groups()...)), "; `policy show --schema` lists the actions")
 	case strings.HasPrefix(problem, "unrecognized entity type"):
 		return cmp.Or(guess(word, []string{"User", "Group", "Service", "Bucket", "Object"}), "; there are User, Group, Service, Bucket and Object")
 	case strings.HasPrefix(problem, "attribute "):
@@ -148,6 +150,13 @@ func hint(problem, word string) string {
 		return "; these actions are never done by this principal to this resource: is it a Bucket where it should be an Object in it?"
 	}
 	return ""
+}
+
+func actionNames() (names []string) {
+	for _, a := range Actions() {
+		names = append(names, a.Name)
+	}
+	return names
 }
 
 func attributes() []string {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	cedar "github.com/cedar-policy/cedar-go"
+
+	"chatelaine/kms"
 )
 
 // Decision is the answer to a Request.
@@ -21,9 +23,9 @@ type Decision struct {
 // written to stop. What is no known action, or has no principal or no address that
 // can be judged, is denied.
 func (s *Set) Decide(q Request) Decision {
-	a, why := s.judge(&q)
-	if why != "" {
-		return Decision{Errors: []string{why}}
+	a, err := s.judge(&q)
+	if err != nil {
+		return Decision{Errors: []string{err.Error()}}
 	}
 	w := s.world(&q, a)
 	rules := candidates{s.byAction[a.Name], w}
@@ -43,20 +45,16 @@ func (s *Set) Decide(q Request) Decision {
 }
 
 // judge finds the action, or says why the request cannot be decided.
-func (s *Set) judge(q *Request) (*action, string) {
+func (s *Set) judge(q *Request) (*action, error) {
 	a := s.actions[q.Action]
-	switch {
-	case a == nil:
-		return nil, fmt.Sprintf("unknown action %q", q.Action)
-	case q.Principal == "":
-		return nil, "no principal"
-	case !q.Source.IsValid():
-		return nil, "no source address"
-	case (a.On == OnService) != (q.Bucket == ""):
-		return nil, fmt.Sprintf("%s is done to a %s", q.Action, a.On)
+	if a == nil {
+		return nil, fmt.Errorf("%w: unknown action %q", kms.ErrInvalid, q.Action)
+	}
+	if err := q.check(a.Action); err != nil {
+		return nil, err
 	}
 	q.Source = q.Source.Unmap().WithZone("")
-	return a, ""
+	return a, nil
 }
 
 // failed notes what could not be evaluated.

@@ -39,8 +39,8 @@ type Miss struct {
 // Explain decides as Decide does, and says why.
 func (s *Set) Explain(q Request) Explanation {
 	out := Explanation{Decision: s.Decide(q)}
-	a, why := s.judge(&q)
-	if why != "" {
+	a, err := s.judge(&q)
+	if err != nil {
 		return out
 	}
 	w := s.world(&q, a)

@@ -9,10 +9,7 @@
 package policy
 
 import (
-	"crypto/sha256"
 	_ "embed"
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"strings"
 
@@ -21,30 +18,9 @@ import (
 	"chatelaine/kms"
 )
 
-// Document is a policy set as people write it.
-type Document struct {
-	// Policies is Cedar text.
-	Policies []byte
-	// Entities is a JSON array of groups, and of users with their groups and tags, in
-	// Cedar's format. Empty means none.
-	Entities []byte
-}
-
-// MaxText is the longest text of policies, and of entities, in bytes.
-const MaxText = 256 << 10
-
-// Digest is SHA-256 over both parts, each with its length before it in 8 bytes, in
-// hex.
-func (d Document) Digest() string {
-	h := sha256.New()
-	for _, part := range [][]byte{d.Policies, d.Entities} {
-		var length [8]byte
-		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
-		h.Write(length[:])
-		h.Write(part)
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
+// Document is a policy set as people write it: Policies in Cedar, and Entities as a
+// JSON array of groups, and of users with their groups and tags, in Cedar's format.
+type Document = kms.PolicyDocument
 
 //go:embed default.cedar
 var defaultPolicies string
@@ -60,7 +36,7 @@ type Set struct {
 	actions  map[string]*action
 	entities cedar.EntityMap
 	groups   map[cedar.EntityUID]map[cedar.EntityUID]bool // of each user, through groups too
-	seeing   []string // actions of which one shows a bucket in lists, the usual first
+	seeing   []string                                     // actions of which one shows a bucket in lists, the usual first
 	text     []byte
 }
 
@@ -82,9 +58,9 @@ func Compile(d Document) (*Set, error) {
 }
 
 func read(d Document) (*Set, error) {
-	if len(d.Policies) > MaxText || len(d.Entities) > MaxText {
+	if len(d.Policies) > kms.MaxPolicy || len(d.Entities) > kms.MaxPolicy {
 		return nil, fmt.Errorf("%w: policies of %d bytes and entities of %d, at most %d each may be",
-			kms.ErrInvalid, len(d.Policies), len(d.Entities), MaxText)
+			kms.ErrInvalid, len(d.Policies), len(d.Entities), kms.MaxPolicy)
 	}
 	s := &Set{text: d.Policies, byAction: make(map[string][]*rule), actions: make(map[string]*action)}
 	var err error

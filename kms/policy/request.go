@@ -1,10 +1,14 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	cedar "github.com/cedar-policy/cedar-go"
+
+	"chatelaine/kms"
 )
 
 // Request is what is to be decided.
@@ -21,6 +25,31 @@ type Request struct {
 	Presigned bool
 	Time      time.Time
 	Reason    string // empty for none
+}
+
+// CheckRequest says why a request could only be denied, with a hint, whatever the
+// policies; nil where they decide. It wraps kms.ErrInvalid.
+func CheckRequest(q Request) error {
+	all := Actions()
+	i := slices.IndexFunc(all, func(a Action) bool { return a.Name == q.Action })
+	if i < 0 {
+		return fmt.Errorf("%w: unknown action %q%s", kms.ErrInvalid, q.Action, guess(q.Action, actionNames()))
+	}
+	return q.check(all[i])
+}
+
+func (q *Request) check(a Action) error {
+	switch {
+	case q.Principal == "":
+		return fmt.Errorf("%w: no principal", kms.ErrInvalid)
+	case !q.Source.IsValid():
+		return fmt.Errorf("%w: no source address", kms.ErrInvalid)
+	case (a.On == OnService) != (q.Bucket == ""):
+		return fmt.Errorf("%w: %s is done to a %s, and the bucket is %q", kms.ErrInvalid, a.Name, a.On, q.Bucket)
+	case a.On != OnObject && q.Key != "":
+		return fmt.Errorf("%w: %s is done to a %s, and the key is %q", kms.ErrInvalid, a.Name, a.On, q.Key)
+	}
+	return nil
 }
 
 // world is the request's own part of the entities, over those of the set.

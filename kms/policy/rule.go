@@ -78,7 +78,9 @@ func (a *action) within(uid cedar.EntityUID) bool {
 }
 
 // covers says whether the policy's scope takes in the principal and the resource.
-func (r *rule) covers(w *world) bool { return w.isPrincipal(r.tree.Principal) && w.isResource(r.tree.Resource) }
+func (r *rule) covers(w *world) bool {
+	return w.isPrincipal(r.tree.Principal) && w.isResource(r.tree.Resource)
+}
 
 func (w *world) isPrincipal(scope ast.IsPrincipalScopeNode) bool {
 	switch scope := scope.(type) {

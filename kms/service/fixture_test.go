@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"chatelaine/kms"
+	"chatelaine/kms/policy"
 	"chatelaine/kms/registry"
 	"chatelaine/kms/service/kmsv1"
 	"chatelaine/kms/softkey"
@@ -82,7 +83,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	metrics := NewMetrics()
 	w.manager, err = kms.NewManager(t.Context(), kms.Config{
 		Registry: w.registry, Providers: map[string]kms.Provider{"soft": provider},
-		Development: true, Observer: metrics, Logger: testLogger(w.logs),
+		CheckPolicy: policy.Validate, Development: true, Observer: metrics, Logger: testLogger(w.logs),
 	})
 	if err == nil {
 		_, err = w.manager.EnsureKEK(t.Context(), "main")
