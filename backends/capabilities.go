@@ -111,6 +111,9 @@ type Lock struct {
 	Mode  LockMode
 	Until time.Time // of Mode; to the second or better
 	Hold  bool      // legal hold
+	// Lifted says that there was a hold and is none any more. Stores tell; a write that
+	// says so changes nothing.
+	Lifted bool
 }
 
 // LockConfig is a bucket's Object Lock. Of Days and Years at most one is set;

@@ -17,8 +17,14 @@ func (l Lock) Check() error {
 	return nil
 }
 
-// IsZero says that nothing is locked.
-func (l Lock) IsZero() bool { return l.Mode == "" && l.Until.IsZero() && !l.Hold }
+// IsZero says that nothing is locked, and no hold ever was.
+func (l Lock) IsZero() bool { return l.Mode == "" && l.Until.IsZero() && !l.Hold && !l.Lifted }
+
+// WithHold returns l with a legal hold, or without one.
+func (l Lock) WithHold(hold bool) Lock {
+	l.Hold, l.Lifted = hold, !hold
+	return l
+}
 
 // retains says that the retention has not ended.
 func (l Lock) retains(now time.Time) bool { return l.Mode != "" && now.Before(l.Until) }
@@ -39,7 +45,7 @@ func (l Lock) CheckDelete(now time.Time, bypass bool) error {
 // ErrLocked: a retention that has not ended would become shorter or of another mode,
 // unless it is a Governance one and bypass is given.
 func (l Lock) Retain(mode LockMode, until, now time.Time, bypass bool) (Lock, error) {
-	next := Lock{mode, until, l.Hold}
+	next := Lock{Mode: mode, Until: until, Hold: l.Hold, Lifted: l.Lifted}
 	if err := next.Check(); err != nil {
 		return l, err
 	}

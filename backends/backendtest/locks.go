@@ -57,6 +57,16 @@ func (f *fixture) isLocked(key, version string, want backends.Lock) {
 	}
 }
 
+// wasHeld wants a version to have had a hold that was lifted, or not.
+func (f *fixture) wasHeld(key, version string, want bool) {
+	f.Helper()
+	got, err := f.locker.Lock(f.Context(), f.version(key, version))
+	f.ok(err)
+	if got.Lifted != want {
+		f.Fatalf("the lock of %q is %+v, want Lifted %t", key, got, want)
+	}
+}
+
 func (f *fixture) deleteLocked(key, version string, bypass bool) error {
 	_, err := f.store.Delete(f.Context(), f.version(key, version), &backends.DeleteOptions{BypassGovernance: bypass})
 	return err
@@ -223,8 +233,13 @@ func lockHold(f *fixture) {
 	f.is(f.deleteLocked("key", id, true), backends.ErrLocked)
 	f.ok(f.locker.SetRetention(f.Context(), f.id("key"), backends.Governance, in(time.Hour), false))
 	f.isLocked("key", id, backends.Lock{Mode: backends.Governance, Until: in(time.Hour), Hold: true})
+	f.wasHeld("key", id, false)
 	f.ok(f.locker.SetHold(f.Context(), f.version("key", id), false))
 	f.isLocked("key", id, backends.Lock{Mode: backends.Governance, Until: in(time.Hour)})
+	f.wasHeld("key", id, true)
+	f.ok(f.locker.SetRetention(f.Context(), f.id("key"), backends.Governance, in(2*time.Hour), false))
+	f.wasHeld("key", id, true)
+	f.wasHeld("other", f.putVersion("other", nil), false)
 	f.is(f.deleteLocked("key", id, false), backends.ErrLocked)
 	f.ok(f.deleteLocked("key", id, true))
 }

@@ -142,8 +142,7 @@ func (s *Store) SetRetention(ctx context.Context, id backends.ObjectID, mode bac
 // SetHold writes the lock beside the version.
 func (s *Store) SetHold(ctx context.Context, id backends.ObjectID, hold bool) error {
 	err := s.amendLock(ctx, id, func(l backends.Lock) (backends.Lock, error) {
-		l.Hold = hold
-		return l, nil
+		return l.WithHold(hold), nil
 	})
 	return wrap(err, "setting the legal hold of", id.Bucket, id.Key)
 }

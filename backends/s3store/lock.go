@@ -89,7 +89,7 @@ func (s *Store) Lock(ctx context.Context, id backends.ObjectID) (backends.Lock, 
 	hold, err := s.client.GetObjectLegalHold(ctx, &s3.GetObjectLegalHoldInput{Bucket: &id.Bucket, Key: &id.Key, VersionId: optional(id.Version)})
 	switch {
 	case err == nil && hold.LegalHold != nil && hold.LegalHold.Status != "":
-		lock.Hold = hold.LegalHold.Status == types.ObjectLockLegalHoldStatusOn
+		lock = lock.WithHold(hold.LegalHold.Status == types.ObjectLockLegalHoldStatusOn)
 	case !hasCode(err, noLock):
 		return backends.Lock{}, wrapVersion(ctx, doing, id, orMalformed(err))
 	}
@@ -154,5 +154,9 @@ func holdHeader(l backends.Lock) types.ObjectLockLegalHoldStatus {
 
 // lockOf is what the headers of an answer say.
 func lockOf(mode types.ObjectLockMode, until *time.Time, hold types.ObjectLockLegalHoldStatus) backends.Lock {
-	return backends.Lock{Mode: backends.LockMode(mode), Until: deref(until), Hold: hold == types.ObjectLockLegalHoldStatusOn}
+	l := backends.Lock{Mode: backends.LockMode(mode), Until: deref(until)}
+	if hold == "" {
+		return l
+	}
+	return l.WithHold(hold == types.ObjectLockLegalHoldStatusOn)
 }
