@@ -306,7 +306,7 @@ func (c *call) ownership() (string, error) {
 func (c *call) getOwnership() error {
 	rule, err := c.ownershipRule()
 	if err == nil && rule == "" {
-		err = refused(http.StatusNotFound, "OwnershipControlsNotFoundError", "The bucket ownership controls were not found",
+		err = refused(http.StatusNotFound, "OwnershipControlsNotFoundError", "The bucket ownership controls were not found.",
 			field{"BucketName", c.bucketName})
 	}
 	if err != nil {

@@ -157,10 +157,31 @@ func signatureCauses() []cause {
 		}),
 		signed(sigv4.ErrSignature, func(e *sigv4.Error) *fault {
 			return refused(http.StatusForbidden, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. "+
-				"Check your key and signing method.", field{"AWSAccessKeyId", e.Got})
+				"Check your key and signing method.", mismatchFields(e)...)
 		}),
 	}
 }
+
+// mismatchFields let a client compare what it has signed with what it should have.
+func mismatchFields(e *sigv4.Error) []field {
+	var given []field
+	for _, f := range []field{
+		{"AWSAccessKeyId", e.Got},
+		{"StringToSign", e.StringToSign},
+		{"SignatureProvided", e.Signature},
+		{"StringToSignBytes", hexBytes(e.StringToSign)},
+		{"CanonicalRequest", e.CanonicalRequest},
+		{"CanonicalRequestBytes", hexBytes(e.CanonicalRequest)},
+	} {
+		if f.value != "" {
+			given = append(given, f)
+		}
+	}
+	return given
+}
+
+// hexBytes writes each byte as two digits, with blanks between, as S3 does.
+func hexBytes(s string) string { return fmt.Sprintf("% x", s) }
 
 // formCauses: what sigv4 finds wrong with the signature and the policy of a form.
 func formCauses() []cause {

@@ -18,7 +18,8 @@ type progress struct {
 	rc    *http.ResponseController
 	stall time.Duration
 	n     int64
-	ended bool
+
+	ended, abandoned bool
 }
 
 func newProgress(w http.ResponseWriter, src io.Reader, stall time.Duration) *progress {
@@ -37,13 +38,33 @@ func (p *progress) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// abandon bounds the time in which the server reads what a handler left of a body,
-// and leaves it as much again to send the answer after that.
+// abandon bounds the time in which what a handler left of a body is read and thrown
+// away: net/http does so before it sends the answer, for which the other half of the
+// limit is left. Only the first call counts.
 func (p *progress) abandon() {
-	if !p.ended {
-		_ = p.rc.SetReadDeadline(time.Now().Add(p.stall))
-		_ = p.rc.SetWriteDeadline(time.Now().Add(2 * p.stall))
+	if !p.ended && !p.abandoned {
+		p.abandoned = true
+		_ = p.rc.SetReadDeadline(time.Now().Add(min(drainTime, p.stall/2)))
+		_ = p.rc.SetWriteDeadline(time.Now().Add(p.stall))
 	}
+}
+
+const (
+	// maxDrain is how much of a refused request's body is read and thrown away, in
+	// bytes, and drainTime how long that may take at most.
+	maxDrain  = 8 << 20
+	drainTime = 5 * time.Second
+)
+
+// drain sends the answer and reads on, within bounds. A client that writes all of a
+// body before it reads would otherwise meet a connection that was reset, and never
+// see why. One that waits for 100 Continue has not begun to write.
+func (c *call) drain() {
+	if c.body.ended || c.r.ContentLength == 0 || c.r.Header.Get("Expect") != "" {
+		return
+	}
+	_ = c.w.rc.Flush()
+	_, _ = io.CopyN(io.Discard, c.r.Body, maxDrain)
 }
 
 // response counts what is written, remembers the status, and moves the write

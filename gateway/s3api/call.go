@@ -58,6 +58,9 @@ func (h *Handler) newCall(w http.ResponseWriter, r *http.Request) *call {
 
 // serve goes through the steps that every operation shares.
 func (c *call) serve() error {
+	if headerSize(c.r) > maxHeaders {
+		return headersTooLarge()
+	}
 	var err error
 	if c.target, err = parseTarget(c.r, c.Domain); err != nil {
 		return err
@@ -69,7 +72,9 @@ func (c *call) serve() error {
 		c.route = route{name: "OptionsObject"}
 		return c.preflight()
 	}
-	c.allowOrigin()
+	if err := c.allowOrigin(); err != nil {
+		return err
+	}
 	if c.route, err = c.match(); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"net/http"
@@ -193,32 +194,38 @@ func grantCORS(h http.Header, rules []corsRule, q corsRequest) bool {
 }
 
 // allowOrigin adds the headers that let a browser's page see the answer, also when
-// that will be an error. What goes wrong here must not fail the request: the page
-// then sees nothing.
-func (c *call) allowOrigin() {
-	q := corsRequest{origin: c.r.Header.Get("Origin"), method: c.r.Method}
-	if q.origin == "" || c.level == levelService || !validBucketName(c.bucketName) {
-		return
+// that will be an error. Rules that cannot be read do not fail the request: the page
+// then sees nothing. Where a request carries what only preflights do, S3 judges it by
+// that; browsers never send it, and pages cannot.
+func (c *call) allowOrigin() error {
+	if c.r.Header.Get("Origin") == "" || c.level == levelService || !validBucketName(c.bucketName) {
+		return nil
 	}
 	bucket, err := c.Service.Bucket(c.ctx, c.bucketName)
 	if err != nil {
-		return
+		return nil //nolint:nilerr // the operation finds out itself
 	}
 	rules, err := c.corsRules(bucket)
 	if err != nil {
 		c.log.Warn("CORS rules cannot be read", zap.String("bucket", c.bucketName), zap.String("request_id", c.id), zap.Error(err))
-		return
+		return nil
 	}
-	if len(rules) > 0 {
-		vary(c.w.Header())
-		grantCORS(c.w.Header(), rules, q)
+	if len(rules) == 0 {
+		return nil
 	}
+	q, err := c.corsRequest(c.r.Method)
+	if err != nil {
+		return err
+	}
+	vary(c.w.Header())
+	grantCORS(c.w.Header(), rules, q)
+	return nil
 }
 
 // preflight answers what a browser asks before it sends a request. It carries no
 // signature, and tells nothing but what the rules allow.
 func (c *call) preflight() error {
-	q, err := c.preflightRequest()
+	q, err := c.corsRequest("")
 	if err != nil {
 		return err
 	}
@@ -249,22 +256,19 @@ func (c *call) forbidden(message string) *fault {
 	return refused(http.StatusForbidden, "AccessForbidden", message, field{"Method", c.r.Header.Get("Access-Control-Request-Method")}, field{"ResourceType", kind})
 }
 
-func (c *call) preflightRequest() (q corsRequest, err error) {
+// corsRequest reads what a browser asks. Method counts where it names none; a
+// preflight must.
+func (c *call) corsRequest(method string) (q corsRequest, err error) {
 	h := c.r.Header
 	if q.origin = h.Get("Origin"); q.origin == "" {
 		return q, bad("BadRequest", "Insufficient information. Origin request header needed.")
 	}
-	if q.method = h.Get("Access-Control-Request-Method"); !slices.Contains(corsMethods(), q.method) {
-		if q.method == "" {
-			q.method = "null"
-		}
-		return q, bad("BadRequest", "Invalid Access-Control-Request-Method: "+q.method)
+	asked := h.Get("Access-Control-Request-Method")
+	q.method = cmp.Or(asked, method)
+	if (asked != "" || method == "") && !slices.Contains(corsMethods(), asked) {
+		return q, bad("BadRequest", "Invalid Access-Control-Request-Method: "+cmp.Or(asked, "null"))
 	}
-	asked := h.Get("Access-Control-Request-Headers")
-	if asked == "" {
-		return q, nil
-	}
-	for _, name := range strings.Split(asked, ",") {
+	for _, name := range strings.Split(h.Get("Access-Control-Request-Headers"), ",") {
 		trimmed := strings.TrimSpace(name)
 		if trimmed == "" {
 			continue

@@ -87,12 +87,22 @@ func TestAnswersTellABrowserWhoMaySeeThem(t *testing.T) {
 		{"another method", sent{method: "DELETE", path: "/bucket/none", header: []string{"Origin: https://a.example"}}, ""},
 		{"another origin", sent{method: "GET", path: "/bucket/k", header: []string{"Origin: https://c.example"}}, ""},
 		{"no origin", sent{method: "GET", path: "/bucket/k"}, ""},
+		{"by a method that only preflights name", sent{method: "GET", path: "/bucket/k", header: []string{"Origin: https://a.example", "Access-Control-Request-Method: DELETE"}}, ""},
+		{"by headers that only preflights name", sent{method: "GET", path: "/bucket/k", header: []string{"Origin: https://a.example", "Access-Control-Request-Headers: X-Other"}}, ""},
+		{"by all that preflights name", sent{method: "DELETE", path: "/bucket/none", header: []string{"Origin: https://a.example", "Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: x-amz-a"}}, "https://a.example"},
 		{"another bucket", sent{method: "GET", path: "/nothing/k", header: []string{"Origin: https://a.example"}}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := w.send(tt.s)
 			equal(t, "origin", a.header.Get("Access-Control-Allow-Origin"), tt.want)
 		})
+	}
+	for _, header := range []string{"Access-Control-Request-Method: x", "Access-Control-Request-Headers: a b"} {
+		s := sent{method: "PUT", path: "/bucket/new", header: []string{"Origin: https://a.example", header}}
+		w.wants(w.send(s), 400, "BadRequest")
+		w.wants(w.send(sent{method: "DELETE", path: "/bucket?cors"}), 204, "")
+		w.wants(w.send(s), 200, "") // without rules nobody looks
+		w.wants(w.send(sent{method: "PUT", path: "/bucket?cors", body: corsRules}), 200, "")
 	}
 }
 

@@ -44,6 +44,9 @@ func (c *call) fail(err error) {
 	if c.w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
+	if c.r.ContentLength != 0 {
+		c.body.abandon()
+	}
 	h := c.w.Header()
 	for name, value := range f.header {
 		h.Set(name, value)

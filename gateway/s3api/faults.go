@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"encoding/hex"
 	"encoding/xml"
 	"net/http"
 	"strconv"
@@ -71,6 +72,11 @@ func invalidVersion(version string) *fault {
 
 func invalidURI() *fault {
 	return bad("InvalidURI", "The specified URI couldn't be parsed.")
+}
+
+func headersTooLarge() *fault {
+	return bad("RequestHeaderSectionTooLarge", "Your request header section exceeds the maximum allowed size.",
+		field{"MaxSizeAllowed", strconv.Itoa(maxHeaders)})
 }
 
 func invalidBucketName(name string) *fault {
@@ -165,7 +171,7 @@ func badDigest(a objects.Algorithm) *fault {
 }
 
 func badMD5(expected, calculated []byte) *fault {
-	sum := func(b []byte) string { return encodeChecksum(objects.Checksum{Value: b}) }
 	return bad("BadDigest", "The Content-MD5 you specified did not match what we received.",
-		field{"ExpectedDigest", sum(expected)}, field{"CalculatedDigest", sum(calculated)})
+		field{"ExpectedDigest", hex.EncodeToString(expected)}, // S3 writes the two in two ways
+		field{"CalculatedDigest", encodeChecksum(objects.Checksum{Value: calculated})})
 }

@@ -91,7 +91,7 @@ func (c *call) getRequest() (objects.GetRequest, error) {
 		return request, invalidRequest("Cannot specify both Range header and partNumber query parameter")
 	}
 	c.ifRange(&request)
-	request.Checksums = c.wantsChecksums() && request.Range == nil && part == 0
+	request.Checksums = c.wantsChecksums() && request.Range == nil && part <= 1
 	return request, nil
 }
 
@@ -156,7 +156,7 @@ func (c *call) answerObject(stat objects.Stat, span objects.Span) {
 	if c.query.Has("partNumber") && stat.Parts > 0 {
 		h.Set("X-Amz-Mp-Parts-Count", strconv.Itoa(stat.Parts))
 	}
-	if c.wantsChecksums() && !span.Partial {
+	if whole := !span.Partial || c.query.Has("partNumber") && stat.Parts == 0; c.wantsChecksums() && whole {
 		for _, sum := range stat.Checksums {
 			setChecksum(h, sum)
 		}

@@ -12,6 +12,8 @@ import (
 
 const (
 	metaPrefix = "X-Amz-Meta-"
+	// maxHeaders is S3's limit on all headers of a request together, in bytes.
+	maxHeaders = 8 << 10
 	// maxMetadata is S3's limit on names and values together, in bytes.
 	maxMetadata = 2048
 )
@@ -61,6 +63,18 @@ func checkRedirect(h http.Header) error {
 		return nil
 	}
 	return bad("InvalidRedirectLocation", "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.")
+}
+
+// headerSize is how long the headers of a request are as they are sent, each with its
+// line end. What net/http has taken out of them is put back.
+func headerSize(r *http.Request) int {
+	size := len("Host: \r\n") + len(r.Host)
+	for name, values := range r.Header {
+		for _, v := range values {
+			size += len(name) + len(": \r\n") + len(v)
+		}
+	}
+	return size
 }
 
 // commonHeader is true for headers that say nothing about the operation, or that

@@ -112,9 +112,18 @@ func setLock(h http.Header, lock backends.Lock) {
 		h.Set(lockMode, string(lock.Mode))
 		h.Set(lockUntil, iso(lock.Until))
 	}
-	if lock.Hold {
-		h.Set(lockHold, "ON")
+	setIf(h, lockHold, holdStatus(lock))
+}
+
+// holdStatus is empty where there never was a hold.
+func holdStatus(lock backends.Lock) string {
+	switch {
+	case lock.Hold:
+		return "ON"
+	case lock.Lifted:
+		return "OFF"
 	}
+	return ""
 }
 
 type lockDocument struct {
@@ -255,16 +264,15 @@ func (c *call) putRetention() error {
 	return c.done(c.Service.SetRetention(c.ctx, c.bucket, c.key, c.query.Get("versionId"), mode, until, bypass))
 }
 
-// getHold cannot tell a hold that was lifted from one that never was, and answers
-// OFF for both.
+// getHold tells a hold that was lifted from one that never was.
 func (c *call) getHold() error {
 	lock, err := c.Service.Lock(c.ctx, c.bucket, c.key, c.query.Get("versionId"))
 	if err != nil {
 		return err
 	}
-	status := "OFF"
-	if lock.Hold {
-		status = "ON"
+	status := holdStatus(lock)
+	if status == "" {
+		return noObjectLock()
 	}
 	return c.writeXML(http.StatusOK, holdDocument{Status: status})
 }

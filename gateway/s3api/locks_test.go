@@ -100,6 +100,20 @@ func TestALockedVersionStays(t *testing.T) {
 	equal(t, "the right to bypass is asked for", asked, true)
 }
 
+func TestAHoldThatWasLiftedIsToldFromOneThatNeverWas(t *testing.T) {
+	w := newWorld(t).locked()
+	w.wants(w.send(sent{method: "PUT", path: "/locked/k", body: "v"}), 200, "")
+	hold := sent{method: "GET", path: "/locked/k?legal-hold"}
+	w.wants(w.send(hold), 404, "NoSuchObjectLockConfiguration")
+	for _, status := range []string{"ON", "OFF"} {
+		w.wants(w.send(sent{method: "PUT", path: "/locked/k?legal-hold", body: "<LegalHold><Status>" + status + "</Status></LegalHold>"}), 200, "")
+		if body := string(w.send(hold).body); !strings.Contains(body, "<Status>"+status+"</Status>") {
+			t.Errorf("got %s, want %s", body, status)
+		}
+		equal(t, "HEAD", w.send(sent{method: "HEAD", path: "/locked/k"}).header.Get(lockHold), status)
+	}
+}
+
 func TestRetentionsAndHolds(t *testing.T) {
 	w := newWorld(t).locked()
 	w.put("k", "v")

@@ -82,7 +82,7 @@ func (c *call) unmatched() error {
 		}
 	case http.MethodPut:
 		if object && c.query.Has("partNumber") && !c.query.Has("uploadId") {
-			return invalidArgument("This operation does not accept partNumber without uploadId", "partNumber", c.query.Get("partNumber"))
+			return invalidArgument("This operation does not accept partNumber without uploadId", "partNumber", "partNumber") // so S3
 		}
 		if object && len(c.query) == 1 && c.query.Has("uploadId") {
 			return methodNotAllowed(c.r.Method, "UPLOAD")

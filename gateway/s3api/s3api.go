@@ -120,5 +120,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	if err := c.serve(); err != nil {
 		c.fail(err)
+		c.drain()
 	}
 }

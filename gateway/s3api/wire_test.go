@@ -344,6 +344,39 @@ func TestACutBodyStoresNothing(t *testing.T) {
 	equal(t, "stored", len(w.stored()), 0)
 }
 
+// A client that writes all before it reads must find the answer, not a reset connection.
+func TestARefusedBodyIsReadWithinBounds(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		size     int
+		answered bool
+	}{
+		{"small", 100 << 10, true}, {"larger than net/http reads", 6 << 20, true}, {"too large", 64 << 20, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			r := w.request(sent{method: "PUT", path: "/bucket/k", body: "x", hash: unsigned, key: annKey, secret: "wrong"})
+			conn, in := w.raw()
+			_, err := io.WriteString(conn, head(r, tt.size)+strings.Repeat("x", tt.size))
+			if !tt.answered {
+				if err == nil {
+					t.Error("all of the body was taken")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("writing the body: %v", err)
+			}
+			response, err := http.ReadResponse(in, r)
+			if err != nil {
+				t.Fatalf("reading the answer: %v", err)
+			}
+			response.Body.Close()
+			equal(t, "status", response.StatusCode, http.StatusForbidden)
+		})
+	}
+}
+
 func TestAStalledBodyIsCut(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Stall = 50 * time.Millisecond })
 	for code, secret := range map[string]string{"RequestTimeout": annSecret, "SignatureDoesNotMatch": "wrong"} {

@@ -217,6 +217,7 @@ func TestFalseSignedTrailersAreRefused(t *testing.T) {
 		{"another value", "AAAAAA==", "BAAAAA==", ErrSignature},
 		{"no signature", signatureName, "x-amz-other", ErrIncomplete},
 		{"a short signature", signatureName + ":", signatureName + ":a", ErrIncomplete},
+		{"a signature of nothing", raw[strings.Index(raw, trailerLine):], "\r\n" + signatureName + ":" + strings.Repeat("0", 64) + "\r\n\r\n", ErrTrailer},
 		{"nothing at all", raw[strings.Index(raw, trailerLine):], "\r\n", ErrTrailer},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

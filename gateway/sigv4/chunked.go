@@ -259,6 +259,9 @@ func (c *chunked) readTrailer() error {
 // checkTrailer verifies the trailer's signature, the length of the whole, and that
 // the trailer holds exactly what was declared.
 func (c *chunked) checkTrailer(raw []byte, signature string) error {
+	if len(raw) == 0 && signature == "" && len(c.declared) > 0 {
+		return &Error{Err: ErrTrailer} // whatever may still follow
+	}
 	if c.signed && (len(raw) > 0 || signature != "") {
 		if len(signature) != signatureSize || !isHex([]byte(signature)) {
 			return &Error{Err: ErrIncomplete}

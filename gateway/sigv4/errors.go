@@ -87,6 +87,10 @@ type Error struct {
 	Credential string
 	// Got is what the request says, Want what it should say, where that makes sense.
 	Got, Want string
+	// Signature is the one that came with the request or form, where it does not match;
+	// StringToSign is what would have to be signed, and CanonicalRequest what that is
+	// the hash of. The latter is empty for a form.
+	Signature, StringToSign, CanonicalRequest string
 }
 
 func (e *Error) Error() string { return e.Err.Error() }

@@ -59,7 +59,7 @@ func (v *Verifier) VerifyForm(ctx context.Context, f Form) (*Signed, *Policy, er
 	}
 	want := sign(s.Key, []byte(f["policy"]))
 	if subtle.ConstantTimeCompare(want[:], []byte(c.signature)) != 1 {
-		return nil, nil, &Error{Err: ErrSignature, Got: c.scope.AccessKey}
+		return nil, nil, &Error{Err: ErrSignature, Form: true, Got: c.scope.AccessKey, Signature: c.signature, StringToSign: f["policy"]}
 	}
 	p, err := ParsePolicy(f["policy"])
 	return s, p, err

@@ -132,7 +132,7 @@ func (v *Verifier) Verify(ctx context.Context, r *http.Request) (*Signed, error)
 		return nil, err
 	}
 	if !matches(s.Key, r, c, declared) {
-		return nil, &Error{Err: ErrSignature, Got: c.scope.AccessKey}
+		return nil, c.mismatch(r, declared)
 	}
 	return s, s.checkEmpty(r)
 }
@@ -262,10 +262,23 @@ func matches(key Key, r *http.Request, c *claim, payload string) bool {
 }
 
 func equalSignature(key Key, r *http.Request, c *claim, path, payload string) bool {
-	sum := sha256.Sum256(canonicalRequest(r, c, path, payload))
-	sts := algorithm + "\n" + c.timestamp + "\n" + c.scope.credential() + "\n" + hex.EncodeToString(sum[:])
-	want := sign(key, []byte(sts))
+	want := sign(key, []byte(c.stringToSign(canonicalRequest(r, c, path, payload))))
 	return subtle.ConstantTimeCompare(want[:], []byte(c.signature)) == 1
+}
+
+// stringToSign is task 2 of the signature's calculation.
+func (c *claim) stringToSign(canonical []byte) string {
+	sum := sha256.Sum256(canonical)
+	return algorithm + "\n" + c.timestamp + "\n" + c.scope.credential() + "\n" + hex.EncodeToString(sum[:])
+}
+
+// mismatch tells a client that signs wrongly what it should have signed.
+func (c *claim) mismatch(r *http.Request, payload string) *Error {
+	canonical := canonicalRequest(r, c, canonicalPath(r.URL.EscapedPath()), payload)
+	return &Error{
+		Err: ErrSignature, Query: c.presigned, Got: c.scope.AccessKey,
+		Signature: c.signature, StringToSign: c.stringToSign(canonical), CanonicalRequest: string(canonical),
+	}
 }
 
 // sign returns the HMAC in lower-case hexadecimal.
