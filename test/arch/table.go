@@ -54,6 +54,7 @@ const (
 	prometheus = "github.com/prometheus/client_golang/prometheus"
 	protobuf   = "google.golang.org/protobuf"
 	uuid       = "github.com/google/uuid"
+	xcrypto    = "golang.org/x/crypto"
 	xsync      = "golang.org/x/sync"
 	xsys       = "golang.org/x/sys"
 	xxh3       = "github.com/zeebo/xxh3"
@@ -107,6 +108,7 @@ func Table() []Folder {
 		{Dir: "gateway/server", Allow: []string{prometheus, zap}},
 
 		{Dir: "kms", Allow: []string{uuid, xsync, zap}, Tests: []string{"kms/..."}},
+		{Dir: "kms/approval", Allow: []string{"kms", "kms/config/settings", xcrypto, zap}, Tests: []string{"kms/..."}},
 		{Dir: "kms/config", Allow: []string{"kms/config/settings"}},
 		{Dir: "kms/config/settings", Allow: []string{yaml}},
 		{Dir: "kms/kmstest", Allow: []string{"kms"}, Tests: []string{"kms/softkey", zap}},
