@@ -100,7 +100,7 @@ func (c *completion) openParts(ctx context.Context) error {
 		}
 	}
 	if c.r.Size >= 0 && c.r.Size != c.length() {
-		return fmt.Errorf("%w: %d bytes, not %d", ErrSizeMismatch, c.length(), c.r.Size)
+		return &SizeError{Stated: c.r.Size, Computed: c.length()}
 	}
 	return c.checkSizes()
 }

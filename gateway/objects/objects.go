@@ -121,6 +121,16 @@ func (e *ChecksumError) Error() string {
 // Unwrap returns Err.
 func (e *ChecksumError) Unwrap() error { return e.Err }
 
+// SizeError says which size Complete computed. It unwraps to ErrSizeMismatch.
+type SizeError struct{ Stated, Computed int64 } // plaintext bytes
+
+func (e *SizeError) Error() string {
+	return fmt.Sprintf("objects: checking the size: %v: %d bytes, not %d", ErrSizeMismatch, e.Computed, e.Stated)
+}
+
+// Unwrap returns ErrSizeMismatch.
+func (*SizeError) Unwrap() error { return ErrSizeMismatch }
+
 // Stat is what there is to say of an object. ETag is the visible one, unquoted.
 type Stat struct {
 	Key      string

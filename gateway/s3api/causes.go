@@ -3,6 +3,7 @@ package s3api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"slices"
@@ -291,8 +292,10 @@ func uploadRuleFault(c *call, err error) *fault {
 	return invalidRequest("Checksum Type mismatch occurred, expected checksum Type: " + string(broken.Want) + ", actual checksum Type: " + string(broken.Got))
 }
 
-func sizeFault(c *call, _ error) *fault {
-	return invalidRequest("The provided 'x-amz-mp-object-size' header value " + c.header.Get("X-Amz-Mp-Object-Size") + " does not match what was computed")
+func sizeFault(_ *call, err error) *fault {
+	wrong := &objects.SizeError{}
+	errors.As(err, &wrong)
+	return invalidRequest(fmt.Sprintf("The provided 'x-amz-mp-object-size' header value %d does not match what was computed: %d", wrong.Stated, wrong.Computed))
 }
 
 // preconditionFailed names the condition, as far as the request tells.

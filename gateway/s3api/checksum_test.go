@@ -204,6 +204,48 @@ func TestCompleteSaysWhichRuleIsBroken(t *testing.T) {
 	equal(t, "the whole", between(string(a.body), "<ChecksumSHA1>", "</ChecksumSHA1>"), whole)
 }
 
+func TestTheSizeOfAnUploadIsCompared(t *testing.T) {
+	w := newWorld(t)
+	id := w.create()
+	part := w.send(sent{method: "PUT", path: "/bucket/k?partNumber=1&uploadId=" + id, body: "data"})
+	list := "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>" + part.header.Get("Etag") + "</ETag></Part></CompleteMultipartUpload>"
+	a := w.send(sent{method: "POST", path: "/bucket/k?uploadId=" + id, body: list, header: []string{"X-Amz-Mp-Object-Size: 7"}})
+	w.wants(a, 400, "InvalidRequest")
+	equal(t, "message", a.fault.Message, "The provided 'x-amz-mp-object-size' header value 7 does not match what was computed: 4")
+	w.wants(w.send(sent{method: "POST", path: "/bucket/k?uploadId=" + id, body: list, header: []string{"X-Amz-Mp-Object-Size: 4"}}), 200, "")
+}
+
+func TestTheOnlyPartOfAnObjectHasItsChecksum(t *testing.T) {
+	w := newWorld(t)
+	sum := sumOf(objects.SHA256, "")
+	w.put("empty", "", "X-Amz-Checksum-Sha256: "+sum)
+	large := string(noise(300 << 10)) // whose checksum lies in the trailer
+	w.put("large", large)
+	id := w.create("X-Amz-Checksum-Algorithm: CRC32", "X-Amz-Checksum-Type: FULL_OBJECT")
+	part := w.send(sent{method: "PUT", path: "/bucket/k?partNumber=1&uploadId=" + id, body: "data"})
+	list := "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>" + part.header.Get("Etag") + "</ETag></Part></CompleteMultipartUpload>"
+	w.wants(w.send(sent{method: "POST", path: "/bucket/k?uploadId=" + id, body: list}), 200, "")
+	for _, method := range []string{"GET", "HEAD"} {
+		for _, tt := range []struct{ path, header, want string }{
+			{"/bucket/empty?partNumber=1", "X-Amz-Checksum-Sha256", sum},
+			{"/bucket/large?partNumber=1", "X-Amz-Checksum-Crc64nvme", sumOf(objects.CRC64NVME, large)},
+			{"/bucket/k", "X-Amz-Checksum-Crc32", crc32of("data")},
+			{"/bucket/k?partNumber=1", "X-Amz-Checksum-Crc32", ""}, // that of a real part is not kept
+		} {
+			a := w.send(sent{method: method, path: tt.path, header: []string{"X-Amz-Checksum-Mode: ENABLED"}})
+			equal(t, method+" "+tt.path, a.header.Get(tt.header), tt.want)
+		}
+	}
+}
+
+func TestAWrongMD5IsToldAsS3Does(t *testing.T) {
+	w := newWorld(t)
+	a := w.send(sent{method: "PUT", path: "/bucket/k", body: "data", header: []string{"Content-Md5: " + md5of("other")}})
+	w.wants(a, 400, "BadDigest")
+	equal(t, "expected", between(string(a.body), "<ExpectedDigest>", "</"), "795f3202b17cb6bc3d4b771d8c6c9eaf")
+	equal(t, "calculated", between(string(a.body), "<CalculatedDigest>", "</"), md5of("data"))
+}
+
 func TestListsOfUploadsNameTheirChecksums(t *testing.T) {
 	w := newWorld(t)
 	w.create("X-Amz-Checksum-Algorithm: SHA512")
