@@ -17,6 +17,7 @@ type OpenKey struct {
 	Key      Secret // 32 bytes
 	Record   []byte // the mirror's record (mirror.go)
 	Mirrored bool   // the mirror has it
+	KEK      KeyRef // what it is wrapped under
 	// Unwrapped is just before the provider was asked: what is cached from this
 	// answer is as old as that, whenever it arrives.
 	Unwrapped time.Time
@@ -146,7 +147,7 @@ func (m *Manager) open(ctx context.Context, b Bucket, key BucketKey) (OpenKey, e
 		return OpenKey{}, err
 	}
 	return OpenKey{
-		ID: key.ID, Key: secret, Record: mirror, Mirrored: key.Mirrored,
+		ID: key.ID, Key: secret, Record: mirror, Mirrored: key.Mirrored, KEK: key.ref(),
 		Unwrapped: at, Strict: b.Profile == Strict,
 	}, nil
 }

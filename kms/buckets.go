@@ -46,7 +46,7 @@ func (m *Manager) Buckets(ctx context.Context, owner string) ([]Bucket, error) {
 	}
 	var out []Bucket
 	for _, s := range all {
-		if owner == "" || s.record.Owner == owner {
+		if s.record.Name != canaryBucket && (owner == "" || s.record.Owner == owner) {
 			out = append(out, s.record)
 		}
 	}
@@ -131,6 +131,9 @@ func (b Bucket) validate() error {
 	errs := []error{
 		checkName("bucket", b.Name), checkName("store", b.Store), checkStoreName(b.StoreName),
 		checkPrincipal(b.Owner), checkName("KEK", b.KEK),
+	}
+	if b.KEK == CanaryKEK {
+		errs = append(errs, fmt.Errorf("%w: KEK %q is for canaries alone", ErrInvalid, b.KEK))
 	}
 	if b.Profile != Standard && b.Profile != Strict {
 		errs = append(errs, fmt.Errorf("%w: profile %q", ErrInvalid, b.Profile))

@@ -179,31 +179,6 @@ func (m *Manager) providerOf(kek *KEK) (Provider, error) {
 	return p, nil
 }
 
-// Revocations is the revocation epoch: it grows by each change that gateways must
-// learn of at once. What a gateway fetched under an earlier one it asks for again.
-func (m *Manager) Revocations(ctx context.Context) (uint64, error) {
-	s, err := readMaybe[revocation](ctx, m.registry, revocationPath)
-	if err != nil {
-		return 0, fmt.Errorf("kms: reading the revocation epoch: %w", err)
-	}
-	return s.record.Epoch, nil
-}
-
-// revoke adds the growth of the revocation epoch to a transaction.
-func (m *Manager) revoke(ctx context.Context, t *Transaction) error {
-	s, err := readMaybe[revocation](ctx, m.registry, revocationPath)
-	if err != nil {
-		return err
-	}
-	item, err := put(revocationPath, revocation{Epoch: s.record.Epoch + 1})
-	if err != nil {
-		return err
-	}
-	t.If = append(t.If, s.is)
-	t.Put = append(t.Put, item)
-	return nil
-}
-
 // attempts is how often a change is decided again after ErrConflict. Whoever
 // loses that often is contending with something that never stops.
 const attempts = 8

@@ -169,6 +169,8 @@ type claim struct {
 // revocation counts what gateways must learn of at once.
 type revocation struct {
 	Epoch uint64 `json:"epoch"`
+	// Narrow counts the changes among them that Revocation.Unusable tells of.
+	Narrow uint64 `json:"narrow,omitempty"`
 }
 
 // Where records lie. Names cannot hold a slash (names.go).

@@ -67,6 +67,9 @@ type Registry interface {
 	List(ctx context.Context, prefix string) ([]Item, error)
 	// Commit applies a transaction, or returns ErrConflict.
 	Commit(ctx context.Context, t Transaction) error
+	// Revision is that of the newest change to anything, perhaps 0. What is read
+	// afterwards is no older, and a Watch after it sees all that comes later.
+	Revision(ctx context.Context) (int64, error)
 	// Watch calls f for each change after the given revision to a key with the
 	// prefix, in order, until ctx ends (whose error it returns), f fails (whose
 	// error it returns) or the history is gone (ErrCompacted).

@@ -22,6 +22,7 @@ const (
 type SigningKey struct {
 	Key       Secret // 32 bytes
 	Principal string
+	KEK       KeyRef    // what its secret is wrapped under
 	Unwrapped time.Time // as in OpenKey
 }
 
@@ -56,7 +57,7 @@ func (m *Manager) signingKey(ctx context.Context, id, date, region, service stri
 		return SigningKey{}, err
 	}
 	derived := deriveSigningKey(secret, date, region, service)
-	return SigningKey{Key: derived, Principal: key.record.Principal, Unwrapped: at}, nil
+	return SigningKey{Key: derived, Principal: key.record.Principal, KEK: key.record.ref(), Unwrapped: at}, nil
 }
 
 func checkDate(date string, now time.Time) error {

@@ -75,7 +75,7 @@ func runKMS(ctx context.Context, c config.Config, logger *zap.Logger) (err error
 	}
 	svc, err := service.New(service.Config{
 		Manager: manager, Access: service.Access{Gateways: c.Gateways, Admins: c.Admins},
-		LeaseTTL: c.Lease, KeyTTL: c.TTL, Metrics: metrics, Version: version, Logger: logger,
+		LeaseTTL: c.Lease, KeyTTL: c.TTL, Canary: c.Canary, Metrics: metrics, Version: version, Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -98,6 +98,10 @@ func serveKMS(ctx context.Context, c config.Config, svc *service.Service, record
 		return err
 	}
 	group.Go(func() error { return service.Serve(ctx, listener, svc, logger) })
+	group.Go(func() error {
+		_ = svc.Run(ctx) // it ends with ctx alone
+		return nil
+	})
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():

@@ -23,6 +23,7 @@ type openKey struct {
 	key      sealed.Key
 	record   []byte
 	mirrored *atomic.Bool
+	kek      kms.KeyRef // what it is wrapped under
 	blocked  bool
 }
 
@@ -215,9 +216,9 @@ func (c *Client) fetchKey(ctx context.Context, w wanted) (fetchedKey, error) {
 	if err != nil {
 		return fetchedKey{}, err
 	}
-	fresh := generation == c.generation.load()
-	if fresh {
-		c.keep(w, key, answer, generation, sent)
+	fresh, err := c.keepUnless(key.kek, generation, func() { c.keep(w, key, answer, generation, sent) })
+	if err != nil {
+		return fetchedKey{}, err
 	}
 	if c.gone.Contains(w.space) { // looked at after it was kept: removed looks at what is kept after this was set
 		c.forget(map[Space]bool{w.space: true})
@@ -260,7 +261,7 @@ func (w wanted) open(answer *kmsv1.BucketKeyResponse) (openKey, error) {
 	}
 	mirrored := new(atomic.Bool)
 	mirrored.Store(answer.GetMirrored())
-	return openKey{space: w.space, id: id, key: key, record: answer.GetRecord(), mirrored: mirrored}, nil
+	return openKey{space: w.space, id: id, key: key, record: answer.GetRecord(), mirrored: mirrored, kek: refOf(answer.GetKek())}, nil
 }
 
 // refused ends the use of a key that the KMS will not give any more, by running
@@ -282,19 +283,6 @@ func (c *Client) refused(w wanted, err error) {
 // blockedTTL is how long running transfers are told that a key is blocked. Later
 // they are told that it is not held.
 const blockedTTL = time.Hour
-
-// grace is how long running transfers may go on after a revocation of whatever,
-// while their keys are asked for again. New requests ask at once.
-const grace = 3 * time.Second
-
-// revoked makes everything be asked for again.
-func (c *Client) revoked() {
-	c.generation.next()
-	until := c.clock.now() + instant(grace)
-	for _, e := range c.keys.entries.Values() {
-		e.shorten(until)
-	}
-}
 
 // String is the space as the KMS writes it.
 func (s Space) String() string { return uuid.UUID(s).String() }

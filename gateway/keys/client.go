@@ -55,10 +55,13 @@ type Client struct {
 	flights singleflight.Group
 	tasks   chan func(context.Context) // refreshes to be done by Run
 
+	revoked revoked
+	spoken
+
 	generation generation
 	keys       *table[[16]byte, openKey]
 	current    *table[Space, [16]byte]
-	signing    *table[scope, SigningKey]
+	signing    *table[scope, openSigning]
 	unknown    *table[string, struct{}] // access keys that are not
 	buckets    *table[string, Bucket]
 	edits      generation                  // of buckets, by this client
@@ -101,28 +104,32 @@ func newClient(c Config, rpc kmsv1connect.GatewayServiceClient) (*Client, error)
 		clock:   clock{start: time.Now()},
 		tasks:   make(chan func(context.Context), waiting),
 	}
+	client.tidings = make(chan struct{}, 1)
 	client.lease = newLease(client, c.GatewayID)
 	m.watch(client.lease)
 	var errs [6]error
 	client.keys, errs[0] = newTable[[16]byte, openKey](cmp.Or(c.MaxBucketKeys, 16384), m.cache("bucket_key"))
 	client.current, errs[1] = newTable[Space, [16]byte](cmp.Or(c.MaxBucketKeys, 16384), m.cache("current"))
-	client.signing, errs[2] = newTable[scope, SigningKey](cmp.Or(c.MaxSigningKeys, 16384), m.cache("signing_key"))
+	client.signing, errs[2] = newTable[scope, openSigning](cmp.Or(c.MaxSigningKeys, 16384), m.cache("signing_key"))
 	client.unknown, errs[3] = newTable[string, struct{}](cmp.Or(c.MaxSigningKeys, 16384), m.cache("unknown_access_key"))
 	client.buckets, errs[4] = newTable[string, Bucket](cmp.Or(c.MaxBuckets, 16384), m.cache("bucket"))
 	client.gone, errs[5] = lru.New[Space, struct{}](remembered)
 	return client, errors.Join(errs[:]...)
 }
 
-// Run renews the lease and refreshes what is in use, until ctx ends, whose error it
-// returns. Without it the client works, but asks for each thing only when it is
-// wanted and not there.
+// Run renews the lease, hears of what is revoked at once, and refreshes what is in use,
+// until ctx ends; then it gives the lease back and returns ctx's error. Without it the
+// client works, but asks for each thing only when it is wanted and not there.
 func (c *Client) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() { c.work(ctx) })
 	}
 	group.Go(func() { c.lease.keep(ctx) })
+	group.Go(func() { c.listen(ctx) })
+	group.Go(func() { c.answer(ctx) })
 	group.Wait()
+	c.leave(ctx)
 	return ctx.Err()
 }
 

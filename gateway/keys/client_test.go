@@ -347,7 +347,7 @@ func TestARevocationThatCannotBeCheckedCutsTransfers(t *testing.T) {
 		revoked := time.Now()
 		_ = every(100*time.Millisecond, 600*time.Second, func() error { return w.Live(id) })
 		wantErr(t, w.Live(id), ErrUnavailable)
-		if took := time.Since(revoked); took > 6*time.Second+grace {
+		if took := time.Since(revoked); took > 21*time.Second {
 			t.Errorf("it took %v", took)
 		}
 	})
@@ -361,7 +361,7 @@ func TestAnAnswerFromBeforeARevocationIsNotKept(t *testing.T) {
 		done := make(chan error)
 		go func() { _, err := w.Current(t.Context(), b); done <- err }()
 		time.Sleep(500 * time.Millisecond)
-		w.revoked()
+		w.askAgain()
 		wantErr(t, <-done, nil)
 		if n := w.network.count("Current"); n != 2 {
 			t.Errorf("%d calls, want the first and another", n)
@@ -611,7 +611,7 @@ func TestADamagedKeyIsNeitherBlockedNorUnavailable(t *testing.T) {
 		b := w.bucket(t, "b")
 		id := w.current(t, b).ID
 		w.edit(t, fmt.Sprintf("bucketkeys/%s/%x", b.Space, id), `"wrapped":"`, `"wrapped":"AAAA`)
-		w.revoked()
+		w.askAgain()
 		_, err := w.ByID(t.Context(), b, id)
 		wantErr(t, err, kms.ErrCorrupt)
 		if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrBlocked) || errors.Is(err, ErrKeyNotFound) {
@@ -643,7 +643,7 @@ func TestSecretsAreNeitherPrintedNorLogged(t *testing.T) {
 			}
 		}
 		w.provider.fail.Store(true)
-		w.revoked()
+		w.askAgain()
 		_, err = w.Current(t.Context(), b)
 		fmt.Fprintf(&out, "%v %+v", err, err)
 		text := out.String() + w.logs.String()

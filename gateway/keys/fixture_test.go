@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -33,12 +34,14 @@ type world struct {
 	provider *countingProvider
 	network  *network
 	logs     *lockedBuffer
+	stopKMS  func()
 }
 
 // network carries requests to a handler, as mutual TLS would.
 type network struct {
 	handler atomic.Pointer[service.Service]
 	down    atomic.Bool
+	deaf    atomic.Bool  // there are no streams
 	delay   atomic.Int64 // of each answer, in nanoseconds
 	calls   sync.Map     // path to *atomic.Int64
 }
@@ -47,16 +50,59 @@ type network struct {
 func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 	counter, _ := n.calls.LoadOrStore(filepath.Base(r.URL.Path), new(atomic.Int64))
 	counter.(*atomic.Int64).Add(1)
-	if n.down.Load() {
+	if n.down.Load() || n.deaf.Load() && filepath.Base(r.URL.Path) == "Watch" {
 		return nil, errors.New("connection refused")
 	}
 	request := r.Clone(r.Context())
 	cert := &x509.Certificate{Subject: pkix.Name{CommonName: "gw"}}
 	request.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{cert}}}
+	if filepath.Base(r.URL.Path) == "Watch" {
+		return n.stream(request)
+	}
 	answer := httptest.NewRecorder()
 	n.handler.Load().ServeHTTP(answer, request)
 	time.Sleep(time.Duration(n.delay.Load()))
 	return answer.Result(), r.Context().Err()
+}
+
+// stream answers before the handler has ended.
+func (n *network) stream(request *http.Request) (*http.Response, error) {
+	body, writer := io.Pipe()
+	s := &streamed{header: http.Header{}, pipe: writer, network: n, begun: make(chan int, 1)}
+	go func() {
+		n.handler.Load().ServeHTTP(s, request)
+		s.WriteHeader(http.StatusOK)
+		_ = writer.Close()
+	}()
+	context.AfterFunc(request.Context(), func() { _ = body.CloseWithError(request.Context().Err()) })
+	return &http.Response{StatusCode: <-s.begun, Header: s.header, Body: body, Request: request, ProtoMajor: 2}, nil
+}
+
+// streamed is the server's end of a stream. A network that is down swallows it.
+type streamed struct {
+	header  http.Header
+	pipe    *io.PipeWriter
+	network *network
+	once    sync.Once
+	begun   chan int
+}
+
+// Header implements http.ResponseWriter.
+func (s *streamed) Header() http.Header { return s.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (s *streamed) WriteHeader(code int) { s.once.Do(func() { s.begun <- code }) }
+
+// Flush implements http.Flusher.
+func (s *streamed) Flush() {}
+
+// Write implements io.Writer.
+func (s *streamed) Write(p []byte) (int, error) {
+	s.WriteHeader(http.StatusOK)
+	if s.network.down.Load() || s.network.deaf.Load() {
+		return len(p), nil
+	}
+	return s.pipe.Write(p)
 }
 
 func (n *network) count(op string) int64 {
@@ -157,6 +203,14 @@ func (w *world) restartKMS(t *testing.T, logger *zap.Logger) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	if old := w.stopKMS; old != nil {
+		old()
+	}
+	w.stopKMS = cancel
 	w.network.handler.Store(s)
 }
 

@@ -19,7 +19,6 @@ type lease struct {
 	gateway string
 	held    atomic.Pointer[held]
 	failure atomic.Pointer[failure] // nil: the last renewal succeeded
-	epoch   atomic.Uint64           // revocation epoch that was seen last
 }
 
 // held is a lease that was given. It never changes.
@@ -143,11 +142,10 @@ func (l *lease) askOnce(ctx context.Context) (news bool, err error) {
 		return false, err
 	}
 	l.client.removed(answer.GetRemovedSpaces())
-	if epoch := answer.GetRevocationEpoch(); l.epoch.Swap(epoch) != epoch {
-		l.client.revoked()
-	}
+	l.client.heed(answer.GetRevocation(), sent)
 	next := &held{id: answer.GetLeaseId(), sent: sent, until: sent + instant(ttl), ttl: ttl, heard: answer.GetRemovals()}
 	l.hold(next)
+	l.client.tell()
 	return next.heard > 0 && (next.id != old.id || next.heard != old.heard), nil
 }
 

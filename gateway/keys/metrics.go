@@ -13,6 +13,8 @@ type metrics struct {
 	refreshes *prometheus.CounterVec
 	leaseHeld prometheus.GaugeFunc
 	leaseAge  prometheus.GaugeFunc
+	pushed    prometheus.Gauge
+	epoch     prometheus.Gauge
 }
 
 func newMetrics() *metrics {
@@ -23,6 +25,12 @@ func newMetrics() *metrics {
 		cached:    counter("cache_total", "Look-ups in the caches of the KMS client.", "cache", "result"),
 		calls:     counter("calls_total", "Calls to the KMS.", "op", "code"),
 		refreshes: counter("refreshes_total", "Refreshes in the background.", "code"),
+		pushed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chatelaine_gateway_keys_push_connected", Help: "1 while the KMS tells of revocations at once.",
+		}),
+		epoch: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chatelaine_gateway_keys_revocation_epoch", Help: "The last revocation that was acted on.",
+		}),
 	}
 }
 
@@ -73,7 +81,7 @@ func outcome(err error) string {
 }
 
 func (m *metrics) parts() []prometheus.Collector {
-	return []prometheus.Collector{m.cached, m.calls, m.refreshes, m.leaseHeld, m.leaseAge}
+	return []prometheus.Collector{m.cached, m.calls, m.refreshes, m.leaseHeld, m.leaseAge, m.pushed, m.epoch}
 }
 
 // Describe implements prometheus.Collector.

@@ -7,8 +7,15 @@ import (
 	"strconv"
 	"time"
 
+	"chatelaine/kms"
 	"chatelaine/kms/service/kmsv1"
 )
+
+// openSigning is a signing key as it is kept.
+type openSigning struct {
+	SigningKey
+	kek kms.KeyRef // what its access key is wrapped under
+}
 
 // scope is what a signing key is for.
 type scope struct{ accessKey, date, region, service string }
@@ -41,7 +48,7 @@ func (c *Client) findSigning(ctx context.Context, s scope) (SigningKey, error) {
 			_, err := c.fetchSigning(ctx, s)
 			return err
 		})
-		return e.value, nil
+		return e.value.SigningKey, nil
 	}
 	if _, ok := c.unknown.get(s.accessKey, now, generation); ok {
 		return SigningKey{}, ErrAccessKeyNotFound
@@ -68,8 +75,12 @@ func (c *Client) fetchSigning(ctx context.Context, s scope) (SigningKey, error) 
 		return SigningKey{}, fmt.Errorf("signing key of %d bytes", len(answer.GetKey()))
 	}
 	key := NewSigningKey([32]byte(answer.GetKey()), answer.GetPrincipal())
-	if generation == c.generation.load() {
-		c.signing.put(s, key, generation, sent, answer.GetTtl().AsDuration())
+	kept := openSigning{key, refOf(answer.GetKek())}
+	_, err = c.keepUnless(kept.kek, generation, func() {
+		c.signing.put(s, kept, generation, sent, answer.GetTtl().AsDuration())
+	})
+	if err != nil {
+		return SigningKey{}, err
 	}
 	return key, nil
 }

@@ -20,6 +20,9 @@ func (c *Config) check(p *settings.Problems) {
 	if c.TTL < c.Lease {
 		p.Add("ttl", "is %v, less than the lease of %v", c.TTL, c.Lease)
 	}
+	if c.Canary != 0 && c.Canary < 10*time.Second {
+		p.Add("canary", "is %v, want at least 10s, or 0 for none", c.Canary)
+	}
 	if c.Epoch < time.Minute {
 		p.Add("epoch", "is %v, want at least 1m", c.Epoch)
 	}

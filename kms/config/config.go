@@ -39,6 +39,10 @@ type Config struct {
 	TTL time.Duration `yaml:"ttl"`
 	// Epoch is the age at which a bucket gets a new key. 24h; at least 1m.
 	Epoch time.Duration `yaml:"epoch"`
+	// Canary is how often the kill switch is measured, with a key of its own: metric
+	// chatelaine_block_latency_seconds. 1h; at least 10s, and 0 for never. All
+	// replicas together run one in that time.
+	Canary time.Duration `yaml:"canary"`
 	// Development lets the secret of an access key be shown again, if it was made so.
 	// false. Whoever administers the KMS can then read it.
 	Development bool `yaml:"development"`
@@ -117,7 +121,7 @@ type Log struct {
 // the state and the provider have no default.
 func Default() Config {
 	return Config{
-		KEK: "main", Lease: 15 * time.Second, TTL: 5 * time.Minute, Epoch: 24 * time.Hour,
+		KEK: "main", Lease: 15 * time.Second, TTL: 5 * time.Minute, Epoch: 24 * time.Hour, Canary: time.Hour,
 		Log: Log{Level: "info", Format: "json"},
 	}
 }

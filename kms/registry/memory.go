@@ -110,6 +110,13 @@ func (m *Memory) remove(key string) {
 	m.history = append(m.history, kms.Event{Item: kms.Item{Key: key, Revision: m.revision}, Deleted: true})
 }
 
+// Revision implements kms.Registry.
+func (m *Memory) Revision(ctx context.Context) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.revision, ctx.Err()
+}
+
 // Watch implements kms.Registry. No history is ever compacted.
 func (m *Memory) Watch(ctx context.Context, prefix string, after int64, f func(kms.Event) error) error {
 	for next := 0; ; {

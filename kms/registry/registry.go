@@ -144,6 +144,19 @@ func changes(t kms.Transaction) []clientv3.Op {
 	return out
 }
 
+// Revision implements kms.Registry.
+func (s *Store) Revision(ctx context.Context) (int64, error) {
+	var answer *clientv3.GetResponse
+	err := s.do(ctx, func(ctx context.Context) (err error) {
+		answer, err = s.client.Get(ctx, root, clientv3.WithCountOnly())
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("registry: reading the revision: %w", err)
+	}
+	return answer.Header.Revision, nil
+}
+
 // Watch implements kms.Registry.
 func (s *Store) Watch(ctx context.Context, prefix string, after int64, f func(kms.Event) error) error {
 	ctx, cancel := context.WithCancel(ctx)

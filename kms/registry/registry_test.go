@@ -370,3 +370,27 @@ func TestTwoStoresShareACluster(t *testing.T) {
 		}
 	}
 }
+
+func TestRevisionIsThatOfTheNewestChange(t *testing.T) {
+	each(t, func(t *testing.T, r kms.Registry) {
+		commit(t, r, put("a", "1"))
+		commit(t, r, put("b", "1"))
+		got, err := r.Revision(t.Context())
+		if want := get(t, r, "b").Revision; err != nil || got != want {
+			t.Errorf("got %d and %v, want %d", got, err, want)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		commit(t, r, put("a", "2"))
+		err = r.Watch(ctx, "", got, func(e kms.Event) error {
+			if e.Key != "a" || string(e.Value) != "2" {
+				t.Errorf("a watch after it sees %q", e.Key)
+			}
+			cancel()
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}

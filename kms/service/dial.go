@@ -24,6 +24,7 @@ type Clients struct {
 	// Policies is for administrators, and PolicyFeed for gateways.
 	Policies   kmsv1connect.PolicyServiceClient
 	PolicyFeed kmsv1connect.PolicyFeedClient
+	Blocks  kmsv1connect.BlockServiceClient
 
 	transport *http.Transport
 }
@@ -103,6 +104,7 @@ func NewClients(c connect.HTTPClient, baseURL string) *Clients {
 
 		Policies:   kmsv1connect.NewPolicyServiceClient(c, baseURL, options...),
 		PolicyFeed: kmsv1connect.NewPolicyFeedClient(c, baseURL, options...),
+		Blocks:  kmsv1connect.NewBlockServiceClient(c, baseURL, options...),
 	}
 }
 

@@ -18,36 +18,63 @@ import (
 type gatewayAPI struct {
 	manager  *kms.Manager
 	leases   *leases
+	board    *board
+	replicas *replicas
 	removals *removals
 	keyTTL   time.Duration
 }
 
 var _ kmsv1connect.GatewayServiceHandler = (*gatewayAPI)(nil)
 
-// Renew asks the registry first: a KMS that cannot see a block or a removal gives no
-// lease.
+// Renew asks the registry before it answers: a KMS that cannot see a block or a
+// removal gives no lease. The lease counts from before that, so that whoever revokes
+// something meanwhile waits for its holder.
 func (g *gatewayAPI) Renew(ctx context.Context, r *kmsv1.RenewRequest) (*kmsv1.RenewResponse, error) {
-	if n := len(r.GetGatewayId()); n < 1 || n > 128 {
-		return nil, fmt.Errorf("service: renewing a lease: %w: gateway id of %d bytes", kms.ErrInvalid, n)
-	}
-	epoch, err := g.manager.Revocations(ctx)
+	answer, err := g.renew(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("service: renewing a lease: %w", err)
 	}
-	heard := r.GetHeard()
-	if g.leases.check(peerOf(ctx).name, r.GetLeaseId()) != nil {
+	return answer, nil
+}
+
+func (g *gatewayAPI) renew(ctx context.Context, r *kmsv1.RenewRequest) (*kmsv1.RenewResponse, error) {
+	if n := len(r.GetGatewayId()); n < 1 || n > 128 {
+		return nil, fmt.Errorf("%w: gateway id of %d bytes", kms.ErrInvalid, n)
+	}
+	peer, heard := peerOf(ctx).name, r.GetHeard()
+	if g.leases.check(peer, r.GetLeaseId()) != nil {
 		heard = 0 // it was counted by another process, or under a lease that ran out
+	}
+	if err := g.replicas.mayLease(ctx); err != nil {
+		return nil, err
+	}
+	id, err := g.leases.renew(asking{holder: peer, gateway: r.GetGatewayId(), id: r.GetLeaseId(), heard: heard})
+	if err != nil {
+		return nil, err
+	}
+	answer, err := g.terms(ctx, heard)
+	if err != nil {
+		if id != r.GetLeaseId() {
+			g.leases.end(peer, id) // nobody will learn of it
+		}
+		return nil, err
+	}
+	answer.LeaseId = id
+	return answer, nil
+}
+
+// terms are what the holder of a lease must know.
+func (g *gatewayAPI) terms(ctx context.Context, heard uint64) (*kmsv1.RenewResponse, error) {
+	news, err := g.board.newest(ctx)
+	if err != nil {
+		return nil, err
 	}
 	count, spaces, err := g.removals.look(ctx, heard)
 	if err != nil {
-		return nil, fmt.Errorf("service: renewing a lease: %w", err)
-	}
-	id, err := g.leases.renew(peerOf(ctx).name, r.GetLeaseId(), heard)
-	if err != nil {
-		return nil, fmt.Errorf("service: renewing a lease: %w", err)
+		return nil, err
 	}
 	return &kmsv1.RenewResponse{
-		LeaseId: id, Ttl: durationpb.New(g.leases.ttl), RevocationEpoch: epoch, Removals: count, RemovedSpaces: spaces,
+		Ttl: durationpb.New(g.leases.ttl), Revocation: revocationMessage(news.Revocation), Removals: count, RemovedSpaces: spaces,
 	}, nil
 }
 
@@ -82,7 +109,9 @@ func (g *gatewayAPI) SigningKey(ctx context.Context, r *kmsv1.SigningKeyRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &kmsv1.SigningKeyResponse{Key: reveal(key.Key), Principal: key.Principal, Ttl: g.ttl(key.Unwrapped)}, nil
+	return &kmsv1.SigningKeyResponse{
+		Key: reveal(key.Key), Principal: key.Principal, Ttl: g.ttl(key.Unwrapped), Kek: refMessage(key.KEK),
+	}, nil
 }
 
 // ConfirmMirror implements GatewayService.
@@ -170,7 +199,7 @@ func (g *gatewayAPI) bucketKey(key kms.OpenKey, err error) (*kmsv1.BucketKeyResp
 	}
 	return &kmsv1.BucketKeyResponse{
 		KeyId: key.ID[:], Key: reveal(key.Key), Record: key.Record, Mirrored: key.Mirrored,
-		Ttl: g.ttl(key.Unwrapped), NoCache: key.Strict,
+		Ttl: g.ttl(key.Unwrapped), NoCache: key.Strict, Kek: refMessage(key.KEK),
 	}, nil
 }
 

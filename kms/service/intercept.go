@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"errors"
+	"io"
 	"time"
 
 	"connectrpc.com/connect"
@@ -82,9 +84,23 @@ func (restore) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
-// WrapStreamingClient implements connect.Interceptor. There are no streams yet.
+// WrapStreamingClient implements connect.Interceptor.
 func (restore) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		return restoredStream{next(ctx, spec)}
+	}
+}
+
+// restoredStream is a stream whose errors are those of package kms.
+type restoredStream struct{ connect.StreamingClientConn }
+
+// Receive implements connect.StreamingClientConn.
+func (s restoredStream) Receive(message any) error {
+	err := s.StreamingClientConn.Receive(message)
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return fromConnect(err)
 }
 
 // WrapStreamingHandler implements connect.Interceptor: there is none here.

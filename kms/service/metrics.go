@@ -13,6 +13,8 @@ type Metrics struct {
 	rpcs, providerCalls     *prometheus.CounterVec
 	rpcSeconds, callSeconds *prometheus.HistogramVec
 	leases                  prometheus.Gauge
+	blockSeconds            *prometheus.HistogramVec
+	canaryFailures          prometheus.Counter
 }
 
 // NewMetrics makes a collector. The caller registers it.
@@ -33,6 +35,13 @@ func NewMetrics() *Metrics {
 		leases: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "chatelaine_kms_leases", Help: "Leases that gateways hold.",
 		}),
+		blockSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "chatelaine_block_latency_seconds", Help: "From when a block was begun until a gateway had acted on it.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30},
+		}, []string{"of"}),
+		canaryFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "chatelaine_canary_failures_total", Help: "Canaries that not every gateway took part in and obeyed.",
+		}),
 	}
 }
 
@@ -47,11 +56,16 @@ func (m *Metrics) rpc(op string, err error, took time.Duration) {
 	m.rpcSeconds.WithLabelValues(op).Observe(took.Seconds())
 }
 
+// blocked counts a gateway's latency, of a "block" or a "canary".
+func (m *Metrics) blocked(of string, took time.Duration) {
+	m.blockSeconds.WithLabelValues(of).Observe(took.Seconds())
+}
+
 // opOf is the last part of a procedure: "BucketKey".
 func opOf(procedure string) string { return path.Base(procedure) }
 
 func (m *Metrics) parts() []prometheus.Collector {
-	return []prometheus.Collector{m.rpcs, m.rpcSeconds, m.providerCalls, m.callSeconds, m.leases}
+	return []prometheus.Collector{m.rpcs, m.rpcSeconds, m.providerCalls, m.callSeconds, m.leases, m.blockSeconds, m.canaryFailures}
 }
 
 // Describe implements prometheus.Collector.

@@ -54,6 +54,7 @@ func adminServices() []string {
 		kmsv1connect.AdminServiceName,
 		kmsv1connect.KeyServiceName,
 		kmsv1connect.PolicyServiceName,
+		kmsv1connect.BlockServiceName,
 	}
 }
 

@@ -76,11 +76,11 @@ func TestAnAcknowledgementCountsUnderItsOwnLeaseOnly(t *testing.T) {
 		if !heard() {
 			t.Error("nobody has a lease, and somebody has not heard")
 		}
-		id, _ := l.renew("a", "", 7)
+		id, _ := l.renew(asking{holder: "a", id: "", heard: 7})
 		if heard() {
 			t.Error("what was heard before the lease counts")
 		}
-		if _, err := l.renew("b", id, 7); err != nil || heard() {
+		if _, err := l.renew(asking{holder: "b", id: id, heard: 7}); err != nil || heard() {
 			t.Errorf("another holder's word counts, %v", err)
 		}
 		time.Sleep(15*time.Second + margin - 1)
@@ -91,9 +91,9 @@ func TestAnAcknowledgementCountsUnderItsOwnLeaseOnly(t *testing.T) {
 		if !heard() {
 			t.Error("leases that ran out count")
 		}
-		id, _ = l.renew("a", "", 0)
+		id, _ = l.renew(asking{holder: "a", id: "", heard: 0})
 		_, _, changed := l.unheard(1)
-		_, _ = l.renew("a", id, 1)
+		_, _ = l.renew(asking{holder: "a", id: id, heard: 1})
 		select {
 		case <-changed:
 		default:

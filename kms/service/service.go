@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -39,6 +40,8 @@ type Config struct {
 	CallTimeout time.Duration
 	// MaxLeases bounds the live leases of this process. 0 means 4096.
 	MaxLeases int
+	// Canary is how often a canary measures the kill switch. 0 means never.
+	Canary time.Duration
 	// Metrics may be nil; then the Service has its own.
 	Metrics *Metrics
 	Version string // of the program, for Status
@@ -48,6 +51,8 @@ type Config struct {
 // Service answers RPCs. It is an http.Handler and may be used concurrently.
 type Service struct {
 	manager *kms.Manager
+	board   *board
+	blocks  *blocks
 	access  Access
 	mux     *http.ServeMux
 	metrics *Metrics
@@ -75,8 +80,11 @@ func New(c Config) (*Service, error) {
 		connect.WithRecover(s.recovered),
 	}
 	leases := newLeases(c.LeaseTTL, c.MaxLeases, c.Metrics)
+	s.board = newBoard(c.Manager, s.log)
+	s.blocks = newBlocks(c, leases, s.board, s.log)
 	gateway := &gatewayAPI{
-		manager: c.Manager, leases: leases, removals: newRemovals(c.Manager, leases, c.KeyTTL, s.log), keyTTL: c.KeyTTL,
+		manager: c.Manager, leases: leases, board: s.board, replicas: s.blocks.replicas,
+		removals: newRemovals(c.Manager, leases, c.KeyTTL, s.log), keyTTL: c.KeyTTL,
 	}
 	admin := &adminAPI{manager: c.Manager, leases: leases, version: c.Version}
 	s.mux.Handle(kmsv1connect.NewGatewayServiceHandler(gateway, options...))
@@ -84,6 +92,7 @@ func New(c Config) (*Service, error) {
 	s.mux.Handle(kmsv1connect.NewKeyServiceHandler(&keyAPI{manager: c.Manager}, options...))
 	s.mux.Handle(kmsv1connect.NewPolicyServiceHandler(&policyAPI{manager: c.Manager}, append(options, connect.WithReadMaxBytes(maxPolicyRequest))...))
 	s.mux.Handle(kmsv1connect.NewPolicyFeedHandler(&policyFeed{manager: c.Manager, leased: gateway.leased}, options...))
+	s.mux.Handle(kmsv1connect.NewBlockServiceHandler(s.blocks, options...))
 	return s, nil
 }
 
@@ -112,10 +121,21 @@ func (c Config) validate() error {
 	if c.KeyTTL < c.LeaseTTL {
 		errs = append(errs, fmt.Errorf("%w: keys live for %v, less than a lease of %v", kms.ErrInvalid, c.KeyTTL, c.LeaseTTL))
 	}
-	if c.CallTimeout < 0 || c.MaxLeases < 0 {
+	if c.CallTimeout < 0 || c.MaxLeases < 0 || c.Canary < 0 {
 		errs = append(errs, fmt.Errorf("%w: a limit is negative", kms.ErrInvalid))
 	}
 	return errors.Join(errs...)
+}
+
+// Run pushes what is revoked to gateways, and has canaries run, until ctx ends, whose
+// error it returns. Without it everything works, but gateways learn of a block when
+// they renew their leases. Once it has ended, no stream goes on.
+func (s *Service) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	group.Go(func() { s.board.follow(ctx) })
+	group.Go(func() { s.blocks.run(ctx) })
+	group.Wait()
+	return ctx.Err()
 }
 
 // ServeHTTP finds out who calls, and lets nobody do what they may not.

@@ -148,7 +148,7 @@ func TestLeasesRunOutAndBelongToTheirHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLeases(15*time.Second, 2, NewMetrics())
 		renew := func(holder, id string) string {
-			got, err := l.renew(holder, id, 0)
+			got, err := l.renew(asking{holder: holder, id: id})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +165,7 @@ func TestLeasesRunOutAndBelongToTheirHolder(t *testing.T) {
 		if stolen := renew("b", a); stolen == a {
 			t.Error("somebody else's lease was extended")
 		}
-		_, err := l.renew("c", "", 0)
+		_, err := l.renew(asking{holder: "c"})
 		wantErr(t, err, kms.ErrUnavailable)
 		time.Sleep(time.Second)
 		wantErr(t, l.check("a", a), kms.ErrLease)

@@ -75,7 +75,7 @@ func (x RegisterBucketResponse_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RegisterBucketResponse_Outcome.Descriptor instead.
 func (RegisterBucketResponse_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{17, 0}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23, 0}
 }
 
 // Reason is the detail of every error: a stable word for the sentinel that the
@@ -190,8 +190,8 @@ type RenewResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
 	Ttl     *durationpb.Duration   `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// What was fetched under a smaller revocation epoch must be fetched again.
-	RevocationEpoch uint64 `protobuf:"varint,3,opt,name=revocation_epoch,json=revocationEpoch,proto3" json:"revocation_epoch,omitempty"`
+	// A gateway acts on it before it uses this lease.
+	Revocation *Revocation `protobuf:"bytes,3,opt,name=revocation,proto3" json:"revocation,omitempty"`
 	// Counts the removals of buckets that this server has seen. It means something
 	// under this lease only.
 	Removals uint64 `protobuf:"varint,4,opt,name=removals,proto3" json:"removals,omitempty"`
@@ -246,11 +246,11 @@ func (x *RenewResponse) GetTtl() *durationpb.Duration {
 	return nil
 }
 
-func (x *RenewResponse) GetRevocationEpoch() uint64 {
+func (x *RenewResponse) GetRevocation() *Revocation {
 	if x != nil {
-		return x.RevocationEpoch
+		return x.Revocation
 	}
-	return 0
+	return nil
 }
 
 func (x *RenewResponse) GetRemovals() uint64 {
@@ -267,6 +267,322 @@ func (x *RenewResponse) GetRemovedSpaces() []string {
 	return nil
 }
 
+// Revocation is the state of what is revoked. All of it is acted on before it is heard.
+type Revocation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Epoch uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"` // grows by each change
+	// What was asked for under a smaller one is asked for again; running transfers go on.
+	General uint64 `protobuf:"varint,2,opt,name=general,proto3" json:"general,omitempty"`
+	// Under these nothing may be used: transfers that run under them are cut.
+	Unusable []*KeyVersion `protobuf:"bytes,3,rep,name=unusable,proto3" json:"unusable,omitempty"`
+	// The space whose current key is to be held, while a canary runs; else empty.
+	Canary        string `protobuf:"bytes,4,opt,name=canary,proto3" json:"canary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revocation) Reset() {
+	*x = Revocation{}
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revocation) ProtoMessage() {}
+
+func (x *Revocation) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
+func (*Revocation) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Revocation) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Revocation) GetGeneral() uint64 {
+	if x != nil {
+		return x.General
+	}
+	return 0
+}
+
+func (x *Revocation) GetUnusable() []*KeyVersion {
+	if x != nil {
+		return x.Unusable
+	}
+	return nil
+}
+
+func (x *Revocation) GetCanary() string {
+	if x != nil {
+		return x.Canary
+	}
+	return ""
+}
+
+type KeyVersion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kek           string                 `protobuf:"bytes,1,opt,name=kek,proto3" json:"kek,omitempty"`
+	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyVersion) Reset() {
+	*x = KeyVersion{}
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyVersion) ProtoMessage() {}
+
+func (x *KeyVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyVersion.ProtoReflect.Descriptor instead.
+func (*KeyVersion) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *KeyVersion) GetKek() string {
+	if x != nil {
+		return x.Kek
+	}
+	return ""
+}
+
+func (x *KeyVersion) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type WatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *WatchRequest) GetLeaseId() string {
+	if x != nil {
+		return x.LeaseId
+	}
+	return ""
+}
+
+type WatchResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revocation    *Revocation            `protobuf:"bytes,1,opt,name=revocation,proto3" json:"revocation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WatchResponse) GetRevocation() *Revocation {
+	if x != nil {
+		return x.Revocation
+	}
+	return nil
+}
+
+type HeardRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Canary        string                 `protobuf:"bytes,3,opt,name=canary,proto3" json:"canary,omitempty"` // "held", "ended", or empty: the gateway has no key of it
+	End           bool                   `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`      // the gateway uses no key any more, and gives the lease back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeardRequest) Reset() {
+	*x = HeardRequest{}
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeardRequest) ProtoMessage() {}
+
+func (x *HeardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeardRequest.ProtoReflect.Descriptor instead.
+func (*HeardRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *HeardRequest) GetLeaseId() string {
+	if x != nil {
+		return x.LeaseId
+	}
+	return ""
+}
+
+func (x *HeardRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HeardRequest) GetCanary() string {
+	if x != nil {
+		return x.Canary
+	}
+	return ""
+}
+
+func (x *HeardRequest) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+type HeardResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeardResponse) Reset() {
+	*x = HeardResponse{}
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeardResponse) ProtoMessage() {}
+
+func (x *HeardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeardResponse.ProtoReflect.Descriptor instead.
+func (*HeardResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{8}
+}
+
 type CurrentRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
@@ -277,7 +593,7 @@ type CurrentRequest struct {
 
 func (x *CurrentRequest) Reset() {
 	*x = CurrentRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[3]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +605,7 @@ func (x *CurrentRequest) String() string {
 func (*CurrentRequest) ProtoMessage() {}
 
 func (x *CurrentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[3]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +618,7 @@ func (x *CurrentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CurrentRequest.ProtoReflect.Descriptor instead.
 func (*CurrentRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{3}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CurrentRequest) GetLeaseId() string {
@@ -330,7 +646,7 @@ type BucketKeyRequest struct {
 
 func (x *BucketKeyRequest) Reset() {
 	*x = BucketKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +658,7 @@ func (x *BucketKeyRequest) String() string {
 func (*BucketKeyRequest) ProtoMessage() {}
 
 func (x *BucketKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +671,7 @@ func (x *BucketKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketKeyRequest.ProtoReflect.Descriptor instead.
 func (*BucketKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{4}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BucketKeyRequest) GetLeaseId() string {
@@ -389,14 +705,15 @@ type BucketKeyResponse struct {
 	Ttl *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// The key must be used once and forgotten (profile strict). The ttl is then how
 	// long a running transfer may go on without asking again.
-	NoCache       bool `protobuf:"varint,6,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"`
+	NoCache       bool        `protobuf:"varint,6,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"`
+	Kek           *KeyVersion `protobuf:"bytes,7,opt,name=kek,proto3" json:"kek,omitempty"` // what the key is wrapped under
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BucketKeyResponse) Reset() {
 	*x = BucketKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +725,7 @@ func (x *BucketKeyResponse) String() string {
 func (*BucketKeyResponse) ProtoMessage() {}
 
 func (x *BucketKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +738,7 @@ func (x *BucketKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketKeyResponse.ProtoReflect.Descriptor instead.
 func (*BucketKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{5}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BucketKeyResponse) GetKeyId() []byte {
@@ -466,6 +783,13 @@ func (x *BucketKeyResponse) GetNoCache() bool {
 	return false
 }
 
+func (x *BucketKeyResponse) GetKek() *KeyVersion {
+	if x != nil {
+		return x.Kek
+	}
+	return nil
+}
+
 type SigningKeyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
@@ -479,7 +803,7 @@ type SigningKeyRequest struct {
 
 func (x *SigningKeyRequest) Reset() {
 	*x = SigningKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +815,7 @@ func (x *SigningKeyRequest) String() string {
 func (*SigningKeyRequest) ProtoMessage() {}
 
 func (x *SigningKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +828,7 @@ func (x *SigningKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKeyRequest.ProtoReflect.Descriptor instead.
 func (*SigningKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{6}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SigningKeyRequest) GetLeaseId() string {
@@ -547,13 +871,14 @@ type SigningKeyResponse struct {
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // 32 bytes
 	Principal     string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
 	Ttl           *durationpb.Duration   `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Kek           *KeyVersion            `protobuf:"bytes,4,opt,name=kek,proto3" json:"kek,omitempty"` // what the access key is wrapped under
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SigningKeyResponse) Reset() {
 	*x = SigningKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +890,7 @@ func (x *SigningKeyResponse) String() string {
 func (*SigningKeyResponse) ProtoMessage() {}
 
 func (x *SigningKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +903,7 @@ func (x *SigningKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKeyResponse.ProtoReflect.Descriptor instead.
 func (*SigningKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{7}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SigningKeyResponse) GetKey() []byte {
@@ -602,6 +927,13 @@ func (x *SigningKeyResponse) GetTtl() *durationpb.Duration {
 	return nil
 }
 
+func (x *SigningKeyResponse) GetKek() *KeyVersion {
+	if x != nil {
+		return x.Kek
+	}
+	return nil
+}
+
 type ConfirmMirrorRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Space         string                 `protobuf:"bytes,1,opt,name=space,proto3" json:"space,omitempty"`
@@ -612,7 +944,7 @@ type ConfirmMirrorRequest struct {
 
 func (x *ConfirmMirrorRequest) Reset() {
 	*x = ConfirmMirrorRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -624,7 +956,7 @@ func (x *ConfirmMirrorRequest) String() string {
 func (*ConfirmMirrorRequest) ProtoMessage() {}
 
 func (x *ConfirmMirrorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -637,7 +969,7 @@ func (x *ConfirmMirrorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmMirrorRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmMirrorRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{8}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConfirmMirrorRequest) GetSpace() string {
@@ -662,7 +994,7 @@ type ConfirmMirrorResponse struct {
 
 func (x *ConfirmMirrorResponse) Reset() {
 	*x = ConfirmMirrorResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +1006,7 @@ func (x *ConfirmMirrorResponse) String() string {
 func (*ConfirmMirrorResponse) ProtoMessage() {}
 
 func (x *ConfirmMirrorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +1019,7 @@ func (x *ConfirmMirrorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmMirrorResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmMirrorResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{9}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{15}
 }
 
 type UnconfirmMirrorsRequest struct {
@@ -699,7 +1031,7 @@ type UnconfirmMirrorsRequest struct {
 
 func (x *UnconfirmMirrorsRequest) Reset() {
 	*x = UnconfirmMirrorsRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +1043,7 @@ func (x *UnconfirmMirrorsRequest) String() string {
 func (*UnconfirmMirrorsRequest) ProtoMessage() {}
 
 func (x *UnconfirmMirrorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +1056,7 @@ func (x *UnconfirmMirrorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmMirrorsRequest.ProtoReflect.Descriptor instead.
 func (*UnconfirmMirrorsRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{10}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UnconfirmMirrorsRequest) GetSpace() string {
@@ -742,7 +1074,7 @@ type UnconfirmMirrorsResponse struct {
 
 func (x *UnconfirmMirrorsResponse) Reset() {
 	*x = UnconfirmMirrorsResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +1086,7 @@ func (x *UnconfirmMirrorsResponse) String() string {
 func (*UnconfirmMirrorsResponse) ProtoMessage() {}
 
 func (x *UnconfirmMirrorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +1099,7 @@ func (x *UnconfirmMirrorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmMirrorsResponse.ProtoReflect.Descriptor instead.
 func (*UnconfirmMirrorsResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{11}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{17}
 }
 
 type BucketRequest struct {
@@ -779,7 +1111,7 @@ type BucketRequest struct {
 
 func (x *BucketRequest) Reset() {
 	*x = BucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +1123,7 @@ func (x *BucketRequest) String() string {
 func (*BucketRequest) ProtoMessage() {}
 
 func (x *BucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +1136,7 @@ func (x *BucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketRequest.ProtoReflect.Descriptor instead.
 func (*BucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{12}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BucketRequest) GetName() string {
@@ -823,7 +1155,7 @@ type BucketResponse struct {
 
 func (x *BucketResponse) Reset() {
 	*x = BucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +1167,7 @@ func (x *BucketResponse) String() string {
 func (*BucketResponse) ProtoMessage() {}
 
 func (x *BucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +1180,7 @@ func (x *BucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketResponse.ProtoReflect.Descriptor instead.
 func (*BucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{13}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BucketResponse) GetBucket() *Bucket {
@@ -867,7 +1199,7 @@ type ListBucketsRequest struct {
 
 func (x *ListBucketsRequest) Reset() {
 	*x = ListBucketsRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1211,7 @@ func (x *ListBucketsRequest) String() string {
 func (*ListBucketsRequest) ProtoMessage() {}
 
 func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1224,7 @@ func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsRequest.ProtoReflect.Descriptor instead.
 func (*ListBucketsRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{14}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListBucketsRequest) GetOwner() string {
@@ -911,7 +1243,7 @@ type ListBucketsResponse struct {
 
 func (x *ListBucketsResponse) Reset() {
 	*x = ListBucketsResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1255,7 @@ func (x *ListBucketsResponse) String() string {
 func (*ListBucketsResponse) ProtoMessage() {}
 
 func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1268,7 @@ func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsResponse.ProtoReflect.Descriptor instead.
 func (*ListBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{15}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListBucketsResponse) GetBuckets() []*Bucket {
@@ -961,7 +1293,7 @@ type RegisterBucketRequest struct {
 
 func (x *RegisterBucketRequest) Reset() {
 	*x = RegisterBucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1305,7 @@ func (x *RegisterBucketRequest) String() string {
 func (*RegisterBucketRequest) ProtoMessage() {}
 
 func (x *RegisterBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1318,7 @@ func (x *RegisterBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterBucketRequest.ProtoReflect.Descriptor instead.
 func (*RegisterBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{16}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RegisterBucketRequest) GetName() string {
@@ -1048,7 +1380,7 @@ type RegisterBucketResponse struct {
 
 func (x *RegisterBucketResponse) Reset() {
 	*x = RegisterBucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1392,7 @@ func (x *RegisterBucketResponse) String() string {
 func (*RegisterBucketResponse) ProtoMessage() {}
 
 func (x *RegisterBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1405,7 @@ func (x *RegisterBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterBucketResponse.ProtoReflect.Descriptor instead.
 func (*RegisterBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{17}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RegisterBucketResponse) GetOutcome() RegisterBucketResponse_Outcome {
@@ -1099,7 +1431,7 @@ type ActivateBucketRequest struct {
 
 func (x *ActivateBucketRequest) Reset() {
 	*x = ActivateBucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1443,7 @@ func (x *ActivateBucketRequest) String() string {
 func (*ActivateBucketRequest) ProtoMessage() {}
 
 func (x *ActivateBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1456,7 @@ func (x *ActivateBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateBucketRequest.ProtoReflect.Descriptor instead.
 func (*ActivateBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{18}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ActivateBucketRequest) GetName() string {
@@ -1142,7 +1474,7 @@ type ActivateBucketResponse struct {
 
 func (x *ActivateBucketResponse) Reset() {
 	*x = ActivateBucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1486,7 @@ func (x *ActivateBucketResponse) String() string {
 func (*ActivateBucketResponse) ProtoMessage() {}
 
 func (x *ActivateBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1499,7 @@ func (x *ActivateBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateBucketResponse.ProtoReflect.Descriptor instead.
 func (*ActivateBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{19}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{25}
 }
 
 type RemoveBucketRequest struct {
@@ -1179,7 +1511,7 @@ type RemoveBucketRequest struct {
 
 func (x *RemoveBucketRequest) Reset() {
 	*x = RemoveBucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1523,7 @@ func (x *RemoveBucketRequest) String() string {
 func (*RemoveBucketRequest) ProtoMessage() {}
 
 func (x *RemoveBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1536,7 @@ func (x *RemoveBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBucketRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{20}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RemoveBucketRequest) GetName() string {
@@ -1222,7 +1554,7 @@ type RemoveBucketResponse struct {
 
 func (x *RemoveBucketResponse) Reset() {
 	*x = RemoveBucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1566,7 @@ func (x *RemoveBucketResponse) String() string {
 func (*RemoveBucketResponse) ProtoMessage() {}
 
 func (x *RemoveBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1579,7 @@ func (x *RemoveBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBucketResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{21}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{27}
 }
 
 type Bucket struct {
@@ -1268,7 +1600,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1612,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1625,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{22}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Bucket) GetName() string {
@@ -1379,7 +1711,7 @@ type AccessKey struct {
 
 func (x *AccessKey) Reset() {
 	*x = AccessKey{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1723,7 @@ func (x *AccessKey) String() string {
 func (*AccessKey) ProtoMessage() {}
 
 func (x *AccessKey) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1736,7 @@ func (x *AccessKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessKey.ProtoReflect.Descriptor instead.
 func (*AccessKey) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AccessKey) GetId() string {
@@ -1455,7 +1787,7 @@ type EnsureAccessKeyRequest struct {
 
 func (x *EnsureAccessKeyRequest) Reset() {
 	*x = EnsureAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1799,7 @@ func (x *EnsureAccessKeyRequest) String() string {
 func (*EnsureAccessKeyRequest) ProtoMessage() {}
 
 func (x *EnsureAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1812,7 @@ func (x *EnsureAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*EnsureAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{24}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EnsureAccessKeyRequest) GetId() string {
@@ -1526,7 +1858,7 @@ type EnsureAccessKeyResponse struct {
 
 func (x *EnsureAccessKeyResponse) Reset() {
 	*x = EnsureAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1870,7 @@ func (x *EnsureAccessKeyResponse) String() string {
 func (*EnsureAccessKeyResponse) ProtoMessage() {}
 
 func (x *EnsureAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1883,7 @@ func (x *EnsureAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*EnsureAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{25}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{31}
 }
 
 type CreateAccessKeyRequest struct {
@@ -1564,7 +1896,7 @@ type CreateAccessKeyRequest struct {
 
 func (x *CreateAccessKeyRequest) Reset() {
 	*x = CreateAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1908,7 @@ func (x *CreateAccessKeyRequest) String() string {
 func (*CreateAccessKeyRequest) ProtoMessage() {}
 
 func (x *CreateAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1921,7 @@ func (x *CreateAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{26}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CreateAccessKeyRequest) GetPrincipal() string {
@@ -1616,7 +1948,7 @@ type CreateAccessKeyResponse struct {
 
 func (x *CreateAccessKeyResponse) Reset() {
 	*x = CreateAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1960,7 @@ func (x *CreateAccessKeyResponse) String() string {
 func (*CreateAccessKeyResponse) ProtoMessage() {}
 
 func (x *CreateAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1973,7 @@ func (x *CreateAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{27}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateAccessKeyResponse) GetAccessKey() *AccessKey {
@@ -1667,7 +1999,7 @@ type RevealAccessKeyRequest struct {
 
 func (x *RevealAccessKeyRequest) Reset() {
 	*x = RevealAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +2011,7 @@ func (x *RevealAccessKeyRequest) String() string {
 func (*RevealAccessKeyRequest) ProtoMessage() {}
 
 func (x *RevealAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +2024,7 @@ func (x *RevealAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevealAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{28}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevealAccessKeyRequest) GetId() string {
@@ -1711,7 +2043,7 @@ type RevealAccessKeyResponse struct {
 
 func (x *RevealAccessKeyResponse) Reset() {
 	*x = RevealAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +2055,7 @@ func (x *RevealAccessKeyResponse) String() string {
 func (*RevealAccessKeyResponse) ProtoMessage() {}
 
 func (x *RevealAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +2068,7 @@ func (x *RevealAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevealAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{29}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RevealAccessKeyResponse) GetSecret() string {
@@ -1754,7 +2086,7 @@ type ListAccessKeysRequest struct {
 
 func (x *ListAccessKeysRequest) Reset() {
 	*x = ListAccessKeysRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +2098,7 @@ func (x *ListAccessKeysRequest) String() string {
 func (*ListAccessKeysRequest) ProtoMessage() {}
 
 func (x *ListAccessKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +2111,7 @@ func (x *ListAccessKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccessKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListAccessKeysRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{30}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{36}
 }
 
 type ListAccessKeysResponse struct {
@@ -1791,7 +2123,7 @@ type ListAccessKeysResponse struct {
 
 func (x *ListAccessKeysResponse) Reset() {
 	*x = ListAccessKeysResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +2135,7 @@ func (x *ListAccessKeysResponse) String() string {
 func (*ListAccessKeysResponse) ProtoMessage() {}
 
 func (x *ListAccessKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +2148,7 @@ func (x *ListAccessKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccessKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListAccessKeysResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{31}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListAccessKeysResponse) GetAccessKeys() []*AccessKey {
@@ -1835,7 +2167,7 @@ type DisableAccessKeyRequest struct {
 
 func (x *DisableAccessKeyRequest) Reset() {
 	*x = DisableAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2179,7 @@ func (x *DisableAccessKeyRequest) String() string {
 func (*DisableAccessKeyRequest) ProtoMessage() {}
 
 func (x *DisableAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2192,7 @@ func (x *DisableAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*DisableAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{32}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DisableAccessKeyRequest) GetId() string {
@@ -1878,7 +2210,7 @@ type DisableAccessKeyResponse struct {
 
 func (x *DisableAccessKeyResponse) Reset() {
 	*x = DisableAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +2222,7 @@ func (x *DisableAccessKeyResponse) String() string {
 func (*DisableAccessKeyResponse) ProtoMessage() {}
 
 func (x *DisableAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +2235,7 @@ func (x *DisableAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*DisableAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{33}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{39}
 }
 
 type StatusRequest struct {
@@ -1914,7 +2246,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +2258,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2271,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{34}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{40}
 }
 
 type StatusResponse struct {
@@ -1957,7 +2289,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2301,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2314,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{35}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StatusResponse) GetReady() bool {
@@ -2045,7 +2377,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2389,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2402,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{36}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Part) GetName() string {
@@ -2105,37 +2437,63 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tR\tgatewayId\x12\x19\n" +
 	"\blease_id\x18\x02 \x01(\tR\aleaseId\x12\x14\n" +
-	"\x05heard\x18\x03 \x01(\x04R\x05heard\"\xc5\x01\n" +
+	"\x05heard\x18\x03 \x01(\x04R\x05heard\"\xd9\x01\n" +
 	"\rRenewResponse\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12+\n" +
-	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12)\n" +
-	"\x10revocation_epoch\x18\x03 \x01(\x04R\x0frevocationEpoch\x12\x1a\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12=\n" +
+	"\n" +
+	"revocation\x18\x03 \x01(\v2\x1d.chatelaine.kms.v1.RevocationR\n" +
+	"revocation\x12\x1a\n" +
 	"\bremovals\x18\x04 \x01(\x04R\bremovals\x12%\n" +
-	"\x0eremoved_spaces\x18\x05 \x03(\tR\rremovedSpaces\"A\n" +
+	"\x0eremoved_spaces\x18\x05 \x03(\tR\rremovedSpaces\"\x8f\x01\n" +
+	"\n" +
+	"Revocation\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\ageneral\x18\x02 \x01(\x04R\ageneral\x129\n" +
+	"\bunusable\x18\x03 \x03(\v2\x1d.chatelaine.kms.v1.KeyVersionR\bunusable\x12\x16\n" +
+	"\x06canary\x18\x04 \x01(\tR\x06canary\"8\n" +
+	"\n" +
+	"KeyVersion\x12\x10\n" +
+	"\x03kek\x18\x01 \x01(\tR\x03kek\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\")\n" +
+	"\fWatchRequest\x12\x19\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\"N\n" +
+	"\rWatchResponse\x12=\n" +
+	"\n" +
+	"revocation\x18\x01 \x01(\v2\x1d.chatelaine.kms.v1.RevocationR\n" +
+	"revocation\"i\n" +
+	"\fHeardRequest\x12\x19\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06canary\x18\x03 \x01(\tR\x06canary\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\bR\x03end\"\x0f\n" +
+	"\rHeardResponse\"A\n" +
 	"\x0eCurrentRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\"Z\n" +
 	"\x10BucketKeyRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x15\n" +
-	"\x06key_id\x18\x03 \x01(\fR\x05keyId\"\xb8\x01\n" +
+	"\x06key_id\x18\x03 \x01(\fR\x05keyId\"\xe9\x01\n" +
 	"\x11BucketKeyResponse\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\fR\x05keyId\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x16\n" +
 	"\x06record\x18\x03 \x01(\fR\x06record\x12\x1a\n" +
 	"\bmirrored\x18\x04 \x01(\bR\bmirrored\x12+\n" +
 	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x19\n" +
-	"\bno_cache\x18\x06 \x01(\bR\anoCache\"\x98\x01\n" +
+	"\bno_cache\x18\x06 \x01(\bR\anoCache\x12/\n" +
+	"\x03kek\x18\a \x01(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x03kek\"\x98\x01\n" +
 	"\x11SigningKeyRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\"\n" +
 	"\raccess_key_id\x18\x02 \x01(\tR\vaccessKeyId\x12\x12\n" +
 	"\x04date\x18\x03 \x01(\tR\x04date\x12\x16\n" +
 	"\x06region\x18\x04 \x01(\tR\x06region\x12\x18\n" +
-	"\aservice\x18\x05 \x01(\tR\aservice\"q\n" +
+	"\aservice\x18\x05 \x01(\tR\aservice\"\xa2\x01\n" +
 	"\x12SigningKeyResponse\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1c\n" +
 	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12+\n" +
-	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"C\n" +
+	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12/\n" +
+	"\x03kek\x18\x04 \x01(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x03kek\"C\n" +
 	"\x14ConfirmMirrorRequest\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\tR\x05space\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\fR\x05keyId\"\x17\n" +
@@ -2237,9 +2595,11 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\x04Part\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06serves\x18\x02 \x01(\bR\x06serves\x12\x18\n" +
-	"\aproblem\x18\x03 \x01(\tR\aproblem2\x90\b\n" +
+	"\aproblem\x18\x03 \x01(\tR\aproblem2\xaa\t\n" +
 	"\x0eGatewayService\x12J\n" +
-	"\x05Renew\x12\x1f.chatelaine.kms.v1.RenewRequest\x1a .chatelaine.kms.v1.RenewResponse\x12R\n" +
+	"\x05Renew\x12\x1f.chatelaine.kms.v1.RenewRequest\x1a .chatelaine.kms.v1.RenewResponse\x12L\n" +
+	"\x05Watch\x12\x1f.chatelaine.kms.v1.WatchRequest\x1a .chatelaine.kms.v1.WatchResponse0\x01\x12J\n" +
+	"\x05Heard\x12\x1f.chatelaine.kms.v1.HeardRequest\x1a .chatelaine.kms.v1.HeardResponse\x12R\n" +
 	"\aCurrent\x12!.chatelaine.kms.v1.CurrentRequest\x1a$.chatelaine.kms.v1.BucketKeyResponse\x12V\n" +
 	"\tBucketKey\x12#.chatelaine.kms.v1.BucketKeyRequest\x1a$.chatelaine.kms.v1.BucketKeyResponse\x12Y\n" +
 	"\n" +
@@ -2272,103 +2632,118 @@ func file_kms_service_kmsv1_kms_proto_rawDescGZIP() []byte {
 }
 
 var file_kms_service_kmsv1_kms_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kms_service_kmsv1_kms_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_kms_service_kmsv1_kms_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_kms_service_kmsv1_kms_proto_goTypes = []any{
 	(RegisterBucketResponse_Outcome)(0), // 0: chatelaine.kms.v1.RegisterBucketResponse.Outcome
 	(*Reason)(nil),                      // 1: chatelaine.kms.v1.Reason
 	(*RenewRequest)(nil),                // 2: chatelaine.kms.v1.RenewRequest
 	(*RenewResponse)(nil),               // 3: chatelaine.kms.v1.RenewResponse
-	(*CurrentRequest)(nil),              // 4: chatelaine.kms.v1.CurrentRequest
-	(*BucketKeyRequest)(nil),            // 5: chatelaine.kms.v1.BucketKeyRequest
-	(*BucketKeyResponse)(nil),           // 6: chatelaine.kms.v1.BucketKeyResponse
-	(*SigningKeyRequest)(nil),           // 7: chatelaine.kms.v1.SigningKeyRequest
-	(*SigningKeyResponse)(nil),          // 8: chatelaine.kms.v1.SigningKeyResponse
-	(*ConfirmMirrorRequest)(nil),        // 9: chatelaine.kms.v1.ConfirmMirrorRequest
-	(*ConfirmMirrorResponse)(nil),       // 10: chatelaine.kms.v1.ConfirmMirrorResponse
-	(*UnconfirmMirrorsRequest)(nil),     // 11: chatelaine.kms.v1.UnconfirmMirrorsRequest
-	(*UnconfirmMirrorsResponse)(nil),    // 12: chatelaine.kms.v1.UnconfirmMirrorsResponse
-	(*BucketRequest)(nil),               // 13: chatelaine.kms.v1.BucketRequest
-	(*BucketResponse)(nil),              // 14: chatelaine.kms.v1.BucketResponse
-	(*ListBucketsRequest)(nil),          // 15: chatelaine.kms.v1.ListBucketsRequest
-	(*ListBucketsResponse)(nil),         // 16: chatelaine.kms.v1.ListBucketsResponse
-	(*RegisterBucketRequest)(nil),       // 17: chatelaine.kms.v1.RegisterBucketRequest
-	(*RegisterBucketResponse)(nil),      // 18: chatelaine.kms.v1.RegisterBucketResponse
-	(*ActivateBucketRequest)(nil),       // 19: chatelaine.kms.v1.ActivateBucketRequest
-	(*ActivateBucketResponse)(nil),      // 20: chatelaine.kms.v1.ActivateBucketResponse
-	(*RemoveBucketRequest)(nil),         // 21: chatelaine.kms.v1.RemoveBucketRequest
-	(*RemoveBucketResponse)(nil),        // 22: chatelaine.kms.v1.RemoveBucketResponse
-	(*Bucket)(nil),                      // 23: chatelaine.kms.v1.Bucket
-	(*AccessKey)(nil),                   // 24: chatelaine.kms.v1.AccessKey
-	(*EnsureAccessKeyRequest)(nil),      // 25: chatelaine.kms.v1.EnsureAccessKeyRequest
-	(*EnsureAccessKeyResponse)(nil),     // 26: chatelaine.kms.v1.EnsureAccessKeyResponse
-	(*CreateAccessKeyRequest)(nil),      // 27: chatelaine.kms.v1.CreateAccessKeyRequest
-	(*CreateAccessKeyResponse)(nil),     // 28: chatelaine.kms.v1.CreateAccessKeyResponse
-	(*RevealAccessKeyRequest)(nil),      // 29: chatelaine.kms.v1.RevealAccessKeyRequest
-	(*RevealAccessKeyResponse)(nil),     // 30: chatelaine.kms.v1.RevealAccessKeyResponse
-	(*ListAccessKeysRequest)(nil),       // 31: chatelaine.kms.v1.ListAccessKeysRequest
-	(*ListAccessKeysResponse)(nil),      // 32: chatelaine.kms.v1.ListAccessKeysResponse
-	(*DisableAccessKeyRequest)(nil),     // 33: chatelaine.kms.v1.DisableAccessKeyRequest
-	(*DisableAccessKeyResponse)(nil),    // 34: chatelaine.kms.v1.DisableAccessKeyResponse
-	(*StatusRequest)(nil),               // 35: chatelaine.kms.v1.StatusRequest
-	(*StatusResponse)(nil),              // 36: chatelaine.kms.v1.StatusResponse
-	(*Part)(nil),                        // 37: chatelaine.kms.v1.Part
-	(*durationpb.Duration)(nil),         // 38: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),       // 39: google.protobuf.Timestamp
-	(*KEK)(nil),                         // 40: chatelaine.kms.v1.KEK
+	(*Revocation)(nil),                  // 4: chatelaine.kms.v1.Revocation
+	(*KeyVersion)(nil),                  // 5: chatelaine.kms.v1.KeyVersion
+	(*WatchRequest)(nil),                // 6: chatelaine.kms.v1.WatchRequest
+	(*WatchResponse)(nil),               // 7: chatelaine.kms.v1.WatchResponse
+	(*HeardRequest)(nil),                // 8: chatelaine.kms.v1.HeardRequest
+	(*HeardResponse)(nil),               // 9: chatelaine.kms.v1.HeardResponse
+	(*CurrentRequest)(nil),              // 10: chatelaine.kms.v1.CurrentRequest
+	(*BucketKeyRequest)(nil),            // 11: chatelaine.kms.v1.BucketKeyRequest
+	(*BucketKeyResponse)(nil),           // 12: chatelaine.kms.v1.BucketKeyResponse
+	(*SigningKeyRequest)(nil),           // 13: chatelaine.kms.v1.SigningKeyRequest
+	(*SigningKeyResponse)(nil),          // 14: chatelaine.kms.v1.SigningKeyResponse
+	(*ConfirmMirrorRequest)(nil),        // 15: chatelaine.kms.v1.ConfirmMirrorRequest
+	(*ConfirmMirrorResponse)(nil),       // 16: chatelaine.kms.v1.ConfirmMirrorResponse
+	(*UnconfirmMirrorsRequest)(nil),     // 17: chatelaine.kms.v1.UnconfirmMirrorsRequest
+	(*UnconfirmMirrorsResponse)(nil),    // 18: chatelaine.kms.v1.UnconfirmMirrorsResponse
+	(*BucketRequest)(nil),               // 19: chatelaine.kms.v1.BucketRequest
+	(*BucketResponse)(nil),              // 20: chatelaine.kms.v1.BucketResponse
+	(*ListBucketsRequest)(nil),          // 21: chatelaine.kms.v1.ListBucketsRequest
+	(*ListBucketsResponse)(nil),         // 22: chatelaine.kms.v1.ListBucketsResponse
+	(*RegisterBucketRequest)(nil),       // 23: chatelaine.kms.v1.RegisterBucketRequest
+	(*RegisterBucketResponse)(nil),      // 24: chatelaine.kms.v1.RegisterBucketResponse
+	(*ActivateBucketRequest)(nil),       // 25: chatelaine.kms.v1.ActivateBucketRequest
+	(*ActivateBucketResponse)(nil),      // 26: chatelaine.kms.v1.ActivateBucketResponse
+	(*RemoveBucketRequest)(nil),         // 27: chatelaine.kms.v1.RemoveBucketRequest
+	(*RemoveBucketResponse)(nil),        // 28: chatelaine.kms.v1.RemoveBucketResponse
+	(*Bucket)(nil),                      // 29: chatelaine.kms.v1.Bucket
+	(*AccessKey)(nil),                   // 30: chatelaine.kms.v1.AccessKey
+	(*EnsureAccessKeyRequest)(nil),      // 31: chatelaine.kms.v1.EnsureAccessKeyRequest
+	(*EnsureAccessKeyResponse)(nil),     // 32: chatelaine.kms.v1.EnsureAccessKeyResponse
+	(*CreateAccessKeyRequest)(nil),      // 33: chatelaine.kms.v1.CreateAccessKeyRequest
+	(*CreateAccessKeyResponse)(nil),     // 34: chatelaine.kms.v1.CreateAccessKeyResponse
+	(*RevealAccessKeyRequest)(nil),      // 35: chatelaine.kms.v1.RevealAccessKeyRequest
+	(*RevealAccessKeyResponse)(nil),     // 36: chatelaine.kms.v1.RevealAccessKeyResponse
+	(*ListAccessKeysRequest)(nil),       // 37: chatelaine.kms.v1.ListAccessKeysRequest
+	(*ListAccessKeysResponse)(nil),      // 38: chatelaine.kms.v1.ListAccessKeysResponse
+	(*DisableAccessKeyRequest)(nil),     // 39: chatelaine.kms.v1.DisableAccessKeyRequest
+	(*DisableAccessKeyResponse)(nil),    // 40: chatelaine.kms.v1.DisableAccessKeyResponse
+	(*StatusRequest)(nil),               // 41: chatelaine.kms.v1.StatusRequest
+	(*StatusResponse)(nil),              // 42: chatelaine.kms.v1.StatusResponse
+	(*Part)(nil),                        // 43: chatelaine.kms.v1.Part
+	(*durationpb.Duration)(nil),         // 44: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),       // 45: google.protobuf.Timestamp
+	(*KEK)(nil),                         // 46: chatelaine.kms.v1.KEK
 }
 var file_kms_service_kmsv1_kms_proto_depIdxs = []int32{
-	38, // 0: chatelaine.kms.v1.RenewResponse.ttl:type_name -> google.protobuf.Duration
-	38, // 1: chatelaine.kms.v1.BucketKeyResponse.ttl:type_name -> google.protobuf.Duration
-	38, // 2: chatelaine.kms.v1.SigningKeyResponse.ttl:type_name -> google.protobuf.Duration
-	23, // 3: chatelaine.kms.v1.BucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
-	23, // 4: chatelaine.kms.v1.ListBucketsResponse.buckets:type_name -> chatelaine.kms.v1.Bucket
-	0,  // 5: chatelaine.kms.v1.RegisterBucketResponse.outcome:type_name -> chatelaine.kms.v1.RegisterBucketResponse.Outcome
-	23, // 6: chatelaine.kms.v1.RegisterBucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
-	39, // 7: chatelaine.kms.v1.Bucket.created:type_name -> google.protobuf.Timestamp
-	39, // 8: chatelaine.kms.v1.AccessKey.created:type_name -> google.protobuf.Timestamp
-	24, // 9: chatelaine.kms.v1.CreateAccessKeyResponse.access_key:type_name -> chatelaine.kms.v1.AccessKey
-	24, // 10: chatelaine.kms.v1.ListAccessKeysResponse.access_keys:type_name -> chatelaine.kms.v1.AccessKey
-	37, // 11: chatelaine.kms.v1.StatusResponse.parts:type_name -> chatelaine.kms.v1.Part
-	40, // 12: chatelaine.kms.v1.StatusResponse.keks:type_name -> chatelaine.kms.v1.KEK
-	2,  // 13: chatelaine.kms.v1.GatewayService.Renew:input_type -> chatelaine.kms.v1.RenewRequest
-	4,  // 14: chatelaine.kms.v1.GatewayService.Current:input_type -> chatelaine.kms.v1.CurrentRequest
-	5,  // 15: chatelaine.kms.v1.GatewayService.BucketKey:input_type -> chatelaine.kms.v1.BucketKeyRequest
-	7,  // 16: chatelaine.kms.v1.GatewayService.SigningKey:input_type -> chatelaine.kms.v1.SigningKeyRequest
-	9,  // 17: chatelaine.kms.v1.GatewayService.ConfirmMirror:input_type -> chatelaine.kms.v1.ConfirmMirrorRequest
-	11, // 18: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:input_type -> chatelaine.kms.v1.UnconfirmMirrorsRequest
-	13, // 19: chatelaine.kms.v1.GatewayService.Bucket:input_type -> chatelaine.kms.v1.BucketRequest
-	15, // 20: chatelaine.kms.v1.GatewayService.ListBuckets:input_type -> chatelaine.kms.v1.ListBucketsRequest
-	17, // 21: chatelaine.kms.v1.GatewayService.RegisterBucket:input_type -> chatelaine.kms.v1.RegisterBucketRequest
-	19, // 22: chatelaine.kms.v1.GatewayService.ActivateBucket:input_type -> chatelaine.kms.v1.ActivateBucketRequest
-	21, // 23: chatelaine.kms.v1.GatewayService.RemoveBucket:input_type -> chatelaine.kms.v1.RemoveBucketRequest
-	25, // 24: chatelaine.kms.v1.AdminService.EnsureAccessKey:input_type -> chatelaine.kms.v1.EnsureAccessKeyRequest
-	27, // 25: chatelaine.kms.v1.AdminService.CreateAccessKey:input_type -> chatelaine.kms.v1.CreateAccessKeyRequest
-	29, // 26: chatelaine.kms.v1.AdminService.RevealAccessKey:input_type -> chatelaine.kms.v1.RevealAccessKeyRequest
-	31, // 27: chatelaine.kms.v1.AdminService.ListAccessKeys:input_type -> chatelaine.kms.v1.ListAccessKeysRequest
-	33, // 28: chatelaine.kms.v1.AdminService.DisableAccessKey:input_type -> chatelaine.kms.v1.DisableAccessKeyRequest
-	35, // 29: chatelaine.kms.v1.AdminService.Status:input_type -> chatelaine.kms.v1.StatusRequest
-	3,  // 30: chatelaine.kms.v1.GatewayService.Renew:output_type -> chatelaine.kms.v1.RenewResponse
-	6,  // 31: chatelaine.kms.v1.GatewayService.Current:output_type -> chatelaine.kms.v1.BucketKeyResponse
-	6,  // 32: chatelaine.kms.v1.GatewayService.BucketKey:output_type -> chatelaine.kms.v1.BucketKeyResponse
-	8,  // 33: chatelaine.kms.v1.GatewayService.SigningKey:output_type -> chatelaine.kms.v1.SigningKeyResponse
-	10, // 34: chatelaine.kms.v1.GatewayService.ConfirmMirror:output_type -> chatelaine.kms.v1.ConfirmMirrorResponse
-	12, // 35: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:output_type -> chatelaine.kms.v1.UnconfirmMirrorsResponse
-	14, // 36: chatelaine.kms.v1.GatewayService.Bucket:output_type -> chatelaine.kms.v1.BucketResponse
-	16, // 37: chatelaine.kms.v1.GatewayService.ListBuckets:output_type -> chatelaine.kms.v1.ListBucketsResponse
-	18, // 38: chatelaine.kms.v1.GatewayService.RegisterBucket:output_type -> chatelaine.kms.v1.RegisterBucketResponse
-	20, // 39: chatelaine.kms.v1.GatewayService.ActivateBucket:output_type -> chatelaine.kms.v1.ActivateBucketResponse
-	22, // 40: chatelaine.kms.v1.GatewayService.RemoveBucket:output_type -> chatelaine.kms.v1.RemoveBucketResponse
-	26, // 41: chatelaine.kms.v1.AdminService.EnsureAccessKey:output_type -> chatelaine.kms.v1.EnsureAccessKeyResponse
-	28, // 42: chatelaine.kms.v1.AdminService.CreateAccessKey:output_type -> chatelaine.kms.v1.CreateAccessKeyResponse
-	30, // 43: chatelaine.kms.v1.AdminService.RevealAccessKey:output_type -> chatelaine.kms.v1.RevealAccessKeyResponse
-	32, // 44: chatelaine.kms.v1.AdminService.ListAccessKeys:output_type -> chatelaine.kms.v1.ListAccessKeysResponse
-	34, // 45: chatelaine.kms.v1.AdminService.DisableAccessKey:output_type -> chatelaine.kms.v1.DisableAccessKeyResponse
-	36, // 46: chatelaine.kms.v1.AdminService.Status:output_type -> chatelaine.kms.v1.StatusResponse
-	30, // [30:47] is the sub-list for method output_type
-	13, // [13:30] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	44, // 0: chatelaine.kms.v1.RenewResponse.ttl:type_name -> google.protobuf.Duration
+	4,  // 1: chatelaine.kms.v1.RenewResponse.revocation:type_name -> chatelaine.kms.v1.Revocation
+	5,  // 2: chatelaine.kms.v1.Revocation.unusable:type_name -> chatelaine.kms.v1.KeyVersion
+	4,  // 3: chatelaine.kms.v1.WatchResponse.revocation:type_name -> chatelaine.kms.v1.Revocation
+	44, // 4: chatelaine.kms.v1.BucketKeyResponse.ttl:type_name -> google.protobuf.Duration
+	5,  // 5: chatelaine.kms.v1.BucketKeyResponse.kek:type_name -> chatelaine.kms.v1.KeyVersion
+	44, // 6: chatelaine.kms.v1.SigningKeyResponse.ttl:type_name -> google.protobuf.Duration
+	5,  // 7: chatelaine.kms.v1.SigningKeyResponse.kek:type_name -> chatelaine.kms.v1.KeyVersion
+	29, // 8: chatelaine.kms.v1.BucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
+	29, // 9: chatelaine.kms.v1.ListBucketsResponse.buckets:type_name -> chatelaine.kms.v1.Bucket
+	0,  // 10: chatelaine.kms.v1.RegisterBucketResponse.outcome:type_name -> chatelaine.kms.v1.RegisterBucketResponse.Outcome
+	29, // 11: chatelaine.kms.v1.RegisterBucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
+	45, // 12: chatelaine.kms.v1.Bucket.created:type_name -> google.protobuf.Timestamp
+	45, // 13: chatelaine.kms.v1.AccessKey.created:type_name -> google.protobuf.Timestamp
+	30, // 14: chatelaine.kms.v1.CreateAccessKeyResponse.access_key:type_name -> chatelaine.kms.v1.AccessKey
+	30, // 15: chatelaine.kms.v1.ListAccessKeysResponse.access_keys:type_name -> chatelaine.kms.v1.AccessKey
+	43, // 16: chatelaine.kms.v1.StatusResponse.parts:type_name -> chatelaine.kms.v1.Part
+	46, // 17: chatelaine.kms.v1.StatusResponse.keks:type_name -> chatelaine.kms.v1.KEK
+	2,  // 18: chatelaine.kms.v1.GatewayService.Renew:input_type -> chatelaine.kms.v1.RenewRequest
+	6,  // 19: chatelaine.kms.v1.GatewayService.Watch:input_type -> chatelaine.kms.v1.WatchRequest
+	8,  // 20: chatelaine.kms.v1.GatewayService.Heard:input_type -> chatelaine.kms.v1.HeardRequest
+	10, // 21: chatelaine.kms.v1.GatewayService.Current:input_type -> chatelaine.kms.v1.CurrentRequest
+	11, // 22: chatelaine.kms.v1.GatewayService.BucketKey:input_type -> chatelaine.kms.v1.BucketKeyRequest
+	13, // 23: chatelaine.kms.v1.GatewayService.SigningKey:input_type -> chatelaine.kms.v1.SigningKeyRequest
+	15, // 24: chatelaine.kms.v1.GatewayService.ConfirmMirror:input_type -> chatelaine.kms.v1.ConfirmMirrorRequest
+	17, // 25: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:input_type -> chatelaine.kms.v1.UnconfirmMirrorsRequest
+	19, // 26: chatelaine.kms.v1.GatewayService.Bucket:input_type -> chatelaine.kms.v1.BucketRequest
+	21, // 27: chatelaine.kms.v1.GatewayService.ListBuckets:input_type -> chatelaine.kms.v1.ListBucketsRequest
+	23, // 28: chatelaine.kms.v1.GatewayService.RegisterBucket:input_type -> chatelaine.kms.v1.RegisterBucketRequest
+	25, // 29: chatelaine.kms.v1.GatewayService.ActivateBucket:input_type -> chatelaine.kms.v1.ActivateBucketRequest
+	27, // 30: chatelaine.kms.v1.GatewayService.RemoveBucket:input_type -> chatelaine.kms.v1.RemoveBucketRequest
+	31, // 31: chatelaine.kms.v1.AdminService.EnsureAccessKey:input_type -> chatelaine.kms.v1.EnsureAccessKeyRequest
+	33, // 32: chatelaine.kms.v1.AdminService.CreateAccessKey:input_type -> chatelaine.kms.v1.CreateAccessKeyRequest
+	35, // 33: chatelaine.kms.v1.AdminService.RevealAccessKey:input_type -> chatelaine.kms.v1.RevealAccessKeyRequest
+	37, // 34: chatelaine.kms.v1.AdminService.ListAccessKeys:input_type -> chatelaine.kms.v1.ListAccessKeysRequest
+	39, // 35: chatelaine.kms.v1.AdminService.DisableAccessKey:input_type -> chatelaine.kms.v1.DisableAccessKeyRequest
+	41, // 36: chatelaine.kms.v1.AdminService.Status:input_type -> chatelaine.kms.v1.StatusRequest
+	3,  // 37: chatelaine.kms.v1.GatewayService.Renew:output_type -> chatelaine.kms.v1.RenewResponse
+	7,  // 38: chatelaine.kms.v1.GatewayService.Watch:output_type -> chatelaine.kms.v1.WatchResponse
+	9,  // 39: chatelaine.kms.v1.GatewayService.Heard:output_type -> chatelaine.kms.v1.HeardResponse
+	12, // 40: chatelaine.kms.v1.GatewayService.Current:output_type -> chatelaine.kms.v1.BucketKeyResponse
+	12, // 41: chatelaine.kms.v1.GatewayService.BucketKey:output_type -> chatelaine.kms.v1.BucketKeyResponse
+	14, // 42: chatelaine.kms.v1.GatewayService.SigningKey:output_type -> chatelaine.kms.v1.SigningKeyResponse
+	16, // 43: chatelaine.kms.v1.GatewayService.ConfirmMirror:output_type -> chatelaine.kms.v1.ConfirmMirrorResponse
+	18, // 44: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:output_type -> chatelaine.kms.v1.UnconfirmMirrorsResponse
+	20, // 45: chatelaine.kms.v1.GatewayService.Bucket:output_type -> chatelaine.kms.v1.BucketResponse
+	22, // 46: chatelaine.kms.v1.GatewayService.ListBuckets:output_type -> chatelaine.kms.v1.ListBucketsResponse
+	24, // 47: chatelaine.kms.v1.GatewayService.RegisterBucket:output_type -> chatelaine.kms.v1.RegisterBucketResponse
+	26, // 48: chatelaine.kms.v1.GatewayService.ActivateBucket:output_type -> chatelaine.kms.v1.ActivateBucketResponse
+	28, // 49: chatelaine.kms.v1.GatewayService.RemoveBucket:output_type -> chatelaine.kms.v1.RemoveBucketResponse
+	32, // 50: chatelaine.kms.v1.AdminService.EnsureAccessKey:output_type -> chatelaine.kms.v1.EnsureAccessKeyResponse
+	34, // 51: chatelaine.kms.v1.AdminService.CreateAccessKey:output_type -> chatelaine.kms.v1.CreateAccessKeyResponse
+	36, // 52: chatelaine.kms.v1.AdminService.RevealAccessKey:output_type -> chatelaine.kms.v1.RevealAccessKeyResponse
+	38, // 53: chatelaine.kms.v1.AdminService.ListAccessKeys:output_type -> chatelaine.kms.v1.ListAccessKeysResponse
+	40, // 54: chatelaine.kms.v1.AdminService.DisableAccessKey:output_type -> chatelaine.kms.v1.DisableAccessKeyResponse
+	42, // 55: chatelaine.kms.v1.AdminService.Status:output_type -> chatelaine.kms.v1.StatusResponse
+	37, // [37:56] is the sub-list for method output_type
+	18, // [18:37] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_kms_proto_init() }
@@ -2383,7 +2758,7 @@ func file_kms_service_kmsv1_kms_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_service_kmsv1_kms_proto_rawDesc), len(file_kms_service_kmsv1_kms_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   37,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -40,6 +40,10 @@ const (
 const (
 	// GatewayServiceRenewProcedure is the fully-qualified name of the GatewayService's Renew RPC.
 	GatewayServiceRenewProcedure = "/chatelaine.kms.v1.GatewayService/Renew"
+	// GatewayServiceWatchProcedure is the fully-qualified name of the GatewayService's Watch RPC.
+	GatewayServiceWatchProcedure = "/chatelaine.kms.v1.GatewayService/Watch"
+	// GatewayServiceHeardProcedure is the fully-qualified name of the GatewayService's Heard RPC.
+	GatewayServiceHeardProcedure = "/chatelaine.kms.v1.GatewayService/Heard"
 	// GatewayServiceCurrentProcedure is the fully-qualified name of the GatewayService's Current RPC.
 	GatewayServiceCurrentProcedure = "/chatelaine.kms.v1.GatewayService/Current"
 	// GatewayServiceBucketKeyProcedure is the fully-qualified name of the GatewayService's BucketKey
@@ -93,6 +97,11 @@ type GatewayServiceClient interface {
 	// out. The lease begins when the server answers; a gateway counts it from when it
 	// asked.
 	Renew(context.Context, *kmsv1.RenewRequest) (*kmsv1.RenewResponse, error)
+	// Watch tells of what is revoked at once: first how it is now, then each change, and
+	// the same again at least every third of a lease. Needs a lease, and ends with it.
+	Watch(context.Context, *kmsv1.WatchRequest) (*connect.ServerStreamForClient[kmsv1.WatchResponse], error)
+	// Heard says that the gateway has acted on a revocation. Needs a lease.
+	Heard(context.Context, *kmsv1.HeardRequest) (*kmsv1.HeardResponse, error)
 	// Current returns the bucket key to seal with. Needs a lease.
 	Current(context.Context, *kmsv1.CurrentRequest) (*kmsv1.BucketKeyResponse, error)
 	// BucketKey returns a bucket key by its id. Needs a lease.
@@ -129,6 +138,18 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+GatewayServiceRenewProcedure,
 			connect.WithSchema(gatewayServiceMethods.ByName("Renew")),
+			connect.WithClientOptions(opts...),
+		),
+		watch: connect.NewClient[kmsv1.WatchRequest, kmsv1.WatchResponse](
+			httpClient,
+			baseURL+GatewayServiceWatchProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Watch")),
+			connect.WithClientOptions(opts...),
+		),
+		heard: connect.NewClient[kmsv1.HeardRequest, kmsv1.HeardResponse](
+			httpClient,
+			baseURL+GatewayServiceHeardProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Heard")),
 			connect.WithClientOptions(opts...),
 		),
 		current: connect.NewClient[kmsv1.CurrentRequest, kmsv1.BucketKeyResponse](
@@ -197,6 +218,8 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 // gatewayServiceClient implements GatewayServiceClient.
 type gatewayServiceClient struct {
 	renew            *connect.Client[kmsv1.RenewRequest, kmsv1.RenewResponse]
+	watch            *connect.Client[kmsv1.WatchRequest, kmsv1.WatchResponse]
+	heard            *connect.Client[kmsv1.HeardRequest, kmsv1.HeardResponse]
 	current          *connect.Client[kmsv1.CurrentRequest, kmsv1.BucketKeyResponse]
 	bucketKey        *connect.Client[kmsv1.BucketKeyRequest, kmsv1.BucketKeyResponse]
 	signingKey       *connect.Client[kmsv1.SigningKeyRequest, kmsv1.SigningKeyResponse]
@@ -212,6 +235,20 @@ type gatewayServiceClient struct {
 // Renew calls chatelaine.kms.v1.GatewayService.Renew.
 func (c *gatewayServiceClient) Renew(ctx context.Context, req *kmsv1.RenewRequest) (*kmsv1.RenewResponse, error) {
 	response, err := c.renew.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Watch calls chatelaine.kms.v1.GatewayService.Watch.
+func (c *gatewayServiceClient) Watch(ctx context.Context, req *kmsv1.WatchRequest) (*connect.ServerStreamForClient[kmsv1.WatchResponse], error) {
+	return c.watch.CallServerStream(ctx, connect.NewRequest(req))
+}
+
+// Heard calls chatelaine.kms.v1.GatewayService.Heard.
+func (c *gatewayServiceClient) Heard(ctx context.Context, req *kmsv1.HeardRequest) (*kmsv1.HeardResponse, error) {
+	response, err := c.heard.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -314,6 +351,11 @@ type GatewayServiceHandler interface {
 	// out. The lease begins when the server answers; a gateway counts it from when it
 	// asked.
 	Renew(context.Context, *kmsv1.RenewRequest) (*kmsv1.RenewResponse, error)
+	// Watch tells of what is revoked at once: first how it is now, then each change, and
+	// the same again at least every third of a lease. Needs a lease, and ends with it.
+	Watch(context.Context, *kmsv1.WatchRequest, *connect.ServerStream[kmsv1.WatchResponse]) error
+	// Heard says that the gateway has acted on a revocation. Needs a lease.
+	Heard(context.Context, *kmsv1.HeardRequest) (*kmsv1.HeardResponse, error)
 	// Current returns the bucket key to seal with. Needs a lease.
 	Current(context.Context, *kmsv1.CurrentRequest) (*kmsv1.BucketKeyResponse, error)
 	// BucketKey returns a bucket key by its id. Needs a lease.
@@ -346,6 +388,18 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		GatewayServiceRenewProcedure,
 		svc.Renew,
 		connect.WithSchema(gatewayServiceMethods.ByName("Renew")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceWatchHandler := connect.NewServerStreamHandlerSimple(
+		GatewayServiceWatchProcedure,
+		svc.Watch,
+		connect.WithSchema(gatewayServiceMethods.ByName("Watch")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceHeardHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceHeardProcedure,
+		svc.Heard,
+		connect.WithSchema(gatewayServiceMethods.ByName("Heard")),
 		connect.WithHandlerOptions(opts...),
 	)
 	gatewayServiceCurrentHandler := connect.NewUnaryHandlerSimple(
@@ -412,6 +466,10 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		switch r.URL.Path {
 		case GatewayServiceRenewProcedure:
 			gatewayServiceRenewHandler.ServeHTTP(w, r)
+		case GatewayServiceWatchProcedure:
+			gatewayServiceWatchHandler.ServeHTTP(w, r)
+		case GatewayServiceHeardProcedure:
+			gatewayServiceHeardHandler.ServeHTTP(w, r)
 		case GatewayServiceCurrentProcedure:
 			gatewayServiceCurrentHandler.ServeHTTP(w, r)
 		case GatewayServiceBucketKeyProcedure:
@@ -443,6 +501,14 @@ type UnimplementedGatewayServiceHandler struct{}
 
 func (UnimplementedGatewayServiceHandler) Renew(context.Context, *kmsv1.RenewRequest) (*kmsv1.RenewResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.GatewayService.Renew is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Watch(context.Context, *kmsv1.WatchRequest, *connect.ServerStream[kmsv1.WatchResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.GatewayService.Watch is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Heard(context.Context, *kmsv1.HeardRequest) (*kmsv1.HeardResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.GatewayService.Heard is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Current(context.Context, *kmsv1.CurrentRequest) (*kmsv1.BucketKeyResponse, error) {
