@@ -105,6 +105,14 @@ func (a *attachment) remember(key Key, k *knownKey) {
 	a.keys[key] = k
 }
 
+// forget drops a key that was destroyed: that it is not found any more is no sign of
+// a lost token.
+func (a *attachment) forget(key Key) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.keys, key)
+}
+
 // anyKey returns one of the known keys, or nil.
 func (a *attachment) anyKey() *knownKey {
 	a.mu.Lock()

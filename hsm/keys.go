@@ -225,3 +225,24 @@ func (w *worker) finish(key Key, p profile, handle objectHandle) (*knownKey, err
 	}
 	return w.approve(key, p, handle)
 }
+
+// destroy destroys the one key of a label and looks whether it is gone.
+func (w *worker) destroy(key Key) error {
+	w.test.Lock() // nobody finds it anew meanwhile
+	defer w.test.Unlock()
+	handle, err := w.lookUp(key)
+	if errors.Is(err, ErrNotFound) {
+		return w.missing(key, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.c.destroy(w.session, handle); err != nil {
+		return err
+	}
+	w.forget(key)
+	if _, err := w.lookUp(key); !errors.Is(err, ErrNotFound) {
+		return errors.Join(fmt.Errorf("%w: the token destroyed the key and still has it", ErrUnavailable), err)
+	}
+	return nil
+}

@@ -35,6 +35,15 @@ func (t *Token) Find(ctx context.Context, key Key) (KeyInfo, error) {
 	})
 }
 
+// Destroy destroys a key in the token for good, whatever its attributes. Errors:
+// ErrNotFound, ErrAmbiguous (then all keys of the label stay), ErrInvalid,
+// ErrUnavailable. After ErrUnavailable or ctx's error the key may be there or not:
+// Find tells.
+func (t *Token) Destroy(ctx context.Context, key Key) error {
+	_, err := t.about(ctx, operation{"destroy", 1}, "destroying", key, func(w *worker) error { return w.destroy(key) })
+	return err
+}
+
 func (t *Token) about(ctx context.Context, op operation, doing string, key Key, f func(*worker) error) (KeyInfo, error) {
 	if err := key.validate(); err != nil {
 		return KeyInfo{}, fmt.Errorf("hsm: %s key %q: %w", doing, key.Label, err)

@@ -375,3 +375,20 @@ func roundTrip(t *testing.T, token *hsm.Token, key hsm.Key, secret []byte) {
 		t.Errorf("got %x, %v, want %x", got, err, secret)
 	}
 }
+
+func TestADestroyedKeyIsGoneAlsoForAnotherLogin(t *testing.T) {
+	token := hsmtest.Open(t)
+	key, other := newKey(t, token, "main.v1"), newKey(t, token, "main.v2")
+	if err := token.Destroy(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token.Find(t.Context(), key); !errors.Is(err, hsm.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	if err := token.Destroy(t.Context(), key); !errors.Is(err, hsm.ErrNotFound) {
+		t.Errorf("again: got %v", err)
+	}
+	if _, err := token.Find(t.Context(), other); err != nil {
+		t.Errorf("another key: %v", err)
+	}
+}

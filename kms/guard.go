@@ -54,6 +54,10 @@ func (g *guard) Inspect(ctx context.Context, ref KeyRef) (info KeyInfo, err erro
 	return info, err
 }
 
+func (g *guard) Destroy(ctx context.Context, ref KeyRef) error {
+	return g.do(ctx, "destroy", func(ctx context.Context) error { return g.Provider.Destroy(ctx, ref) })
+}
+
 func (g *guard) Wrap(ctx context.Context, ref KeyRef, b Binding, secret []byte) (wrapped []byte, err error) {
 	err = g.do(ctx, "wrap", func(ctx context.Context) error {
 		wrapped, err = g.Provider.Wrap(ctx, ref, b, secret)

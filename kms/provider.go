@@ -121,6 +121,11 @@ type Provider interface {
 	Create(ctx context.Context, ref KeyRef) (KeyInfo, error)
 	// Inspect finds a KEK version: ErrNotFound, ErrAmbiguous, ErrUnsafe.
 	Inspect(ctx context.Context, ref KeyRef) (KeyInfo, error)
+	// Destroy ends a KEK version for good, whatever its attributes: after nil it is
+	// ErrNotFound here, also when the machine loses its power. ErrNotFound when there
+	// is none, ErrAmbiguous when there are several, which all stay. After any other
+	// error it may be there or not. Backups of the provider are not its business.
+	Destroy(ctx context.Context, ref KeyRef) error
 	// Wrap encrypts a secret of 1 to MaxSecret bytes. Wrapping the same secret
 	// twice gives different bytes. The result names its mechanism by itself.
 	Wrap(ctx context.Context, ref KeyRef, b Binding, secret []byte) ([]byte, error)

@@ -55,6 +55,9 @@ func cases() []testCase {
 		{"FlippedBitFails", flippedBitFails},
 		{"WrongLengthFails", wrongLengthFails},
 		{"ArgumentsAreLeftAlone", argumentsAreLeftAlone},
+		{"DestroyedKeyIsGone", destroyedKeyIsGone},
+		{"DestructionLeavesOthersAlone", destructionLeavesOthersAlone},
+		{"ConcurrentDestructionSucceedsOnce", concurrentDestructionSucceedsOnce},
 		{"RandomIsNotConstant", randomIsNotConstant},
 		{"RandomOfImproperSizeIsInvalid", randomOfImproperSizeIsInvalid},
 		{"CancelledContextEndsCalls", cancelledContextEndsCalls},
@@ -317,6 +320,70 @@ func argumentsAreLeftAlone(t *testing.T, p kms.Provider) {
 	wantSecret(t, p, someRef(), someBinding(), form, planted())
 }
 
+// destroyedKeyIsGone also for a key that was used, whose handle a provider may keep,
+// and for one that is made again under its name: that is another key.
+func destroyedKeyIsGone(t *testing.T, p kms.Provider) {
+	form := wrapped(t, p)
+	wantSecret(t, p, someRef(), someBinding(), form, planted())
+	if err := p.Destroy(t.Context(), someRef()); err != nil {
+		t.Fatalf("destroying: %v", err)
+	}
+	for range 2 {
+		_, err := p.Inspect(t.Context(), someRef())
+		wantErr(t, "inspecting what was destroyed", err, kms.ErrNotFound)
+		_, err = p.Unwrap(t.Context(), someRef(), someBinding(), form)
+		wantErr(t, "unwrapping under what was destroyed", err, kms.ErrNotFound)
+		_, err = p.Wrap(t.Context(), someRef(), someBinding(), planted())
+		wantErr(t, "wrapping under what was destroyed", err, kms.ErrNotFound)
+		wantErr(t, "destroying it again", p.Destroy(t.Context(), someRef()), kms.ErrNotFound)
+	}
+	if err := p.Check(t.Context()); err != nil {
+		t.Errorf("checking after the last key was destroyed: %v", err)
+	}
+	create(t, p, someRef())
+	wantCorrupt(t, p, "unwrapping under a new key of the name", someRef(), someBinding(), form)
+}
+
+func destructionLeavesOthersAlone(t *testing.T, p kms.Provider) {
+	others := []kms.KeyRef{{Name: "kmstest", Version: 2}, {Name: "kmstest", Version: 11}, {Name: "kmstest.v1", Version: 1}, {Name: "kmstest-", Version: 1}}
+	forms := make([][]byte, len(others))
+	create(t, p, someRef())
+	for i, ref := range others {
+		create(t, p, ref)
+		forms[i] = wrap(t, p, ref, someBinding(), planted())
+	}
+	for _, ref := range []kms.KeyRef{{}, {Name: "kmstest"}, {Version: 1}} {
+		wantErr(t, "destroying "+ref.String(), p.Destroy(t.Context(), ref), kms.ErrInvalid)
+	}
+	wantErr(t, "destroying what is not there", p.Destroy(t.Context(), kms.KeyRef{Name: "kmstest", Version: 3}), kms.ErrNotFound)
+	if err := p.Destroy(t.Context(), someRef()); err != nil {
+		t.Fatalf("destroying: %v", err)
+	}
+	for i, ref := range others {
+		wantSecret(t, p, ref, someBinding(), forms[i], planted())
+	}
+}
+
+func concurrentDestructionSucceedsOnce(t *testing.T, p kms.Provider) {
+	const callers = 8
+	create(t, p, someRef())
+	answers := make(chan error, callers)
+	for range callers {
+		go func() { answers <- p.Destroy(t.Context(), someRef()) }()
+	}
+	succeeded := 0
+	for range callers {
+		if err := <-answers; err == nil {
+			succeeded++
+		} else {
+			wantErr(t, "destroying it at the same time", err, kms.ErrNotFound)
+		}
+	}
+	if succeeded != 1 {
+		t.Errorf("%d of %d callers destroyed the same key, want 1", succeeded, callers)
+	}
+}
+
 func randomIsNotConstant(t *testing.T, p kms.Provider) {
 	seen := map[string]bool{}
 	for _, n := range []int{1024, 32, 32, 32} {
@@ -350,6 +417,7 @@ func everyCall(ctx context.Context, p kms.Provider, form []byte) map[string]erro
 	_, errs["Unwrap"] = p.Unwrap(ctx, someRef(), someBinding(), form)
 	_, errs["Random"] = p.Random(ctx, 32)
 	errs["Check"] = p.Check(ctx)
+	errs["Destroy"] = p.Destroy(ctx, someRef())
 	return errs
 }
 

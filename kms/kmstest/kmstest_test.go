@@ -46,6 +46,9 @@ var defects = map[string]string{
 	"shows the secret":          "SecretOfImproperSizeIsInvalid",
 	"returns bytes with errors": "FlippedBitFails",
 	"changes its argument":      "ArgumentsAreLeftAlone",
+	"destroys nothing":          "DestroyedKeyIsGone",
+	"destroys in silence":       "DestroyedKeyIsGone",
+	"destroys another":          "DestructionLeavesOthersAlone",
 }
 
 func TestSuiteNoticesDefects(t *testing.T) {
@@ -81,6 +84,21 @@ func (d *defective) Create(ctx context.Context, ref kms.KeyRef) (kms.KeyInfo, er
 		return d.Inspect(ctx, ref)
 	}
 	return info, err
+}
+
+func (d *defective) Destroy(ctx context.Context, ref kms.KeyRef) error {
+	switch d.name {
+	case "destroys nothing":
+		_, err := d.Inspect(ctx, ref)
+		return err
+	case "destroys another":
+		_ = d.Provider.Destroy(ctx, kms.KeyRef{Name: ref.Name, Version: ref.Version + 1})
+	}
+	err := d.Provider.Destroy(ctx, ref)
+	if d.name == "destroys in silence" && errors.Is(err, kms.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 func (d *defective) Wrap(ctx context.Context, ref kms.KeyRef, b kms.Binding, secret []byte) ([]byte, error) {

@@ -60,6 +60,15 @@ func (p *Provider) Create(ctx context.Context, ref kms.KeyRef) (kms.KeyInfo, err
 	return p.about(ctx, "creating", ref, p.token.Generate)
 }
 
+// Destroy destroys a KEK version in the token. Another token of the same HSM group,
+// and backups, may still have it.
+func (p *Provider) Destroy(ctx context.Context, ref kms.KeyRef) error {
+	_, err := p.about(ctx, "destroying", ref, func(ctx context.Context, key hsm.Key) (hsm.KeyInfo, error) {
+		return hsm.KeyInfo{}, p.token.Destroy(ctx, key)
+	})
+	return err
+}
+
 // Inspect finds a KEK version, reads its attributes and tests it.
 func (p *Provider) Inspect(ctx context.Context, ref kms.KeyRef) (kms.KeyInfo, error) {
 	return p.about(ctx, "inspecting", ref, p.token.Find)

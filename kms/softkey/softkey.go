@@ -110,6 +110,21 @@ func (p *Provider) Inspect(ctx context.Context, ref kms.KeyRef) (kms.KeyInfo, er
 	return p.about(ctx, "inspecting", ref, func() (kms.KeyInfo, error) { return p.inspect(ref) })
 }
 
+// Destroy removes a key file, durably. What a disk keeps of removed files is not
+// overwritten: this provider is for development.
+func (p *Provider) Destroy(ctx context.Context, ref kms.KeyRef) error {
+	_, err := call(ctx, p, ref, func() (struct{}, error) {
+		if err := os.Remove(p.path(ref)); err != nil {
+			return struct{}{}, p.missing(err)
+		}
+		return struct{}{}, syncDir(p.dir)
+	})
+	if err != nil {
+		return fmt.Errorf("kms: destroying %q: %w", ref, err)
+	}
+	return nil
+}
+
 func (p *Provider) about(ctx context.Context, doing string, ref kms.KeyRef, f func() (kms.KeyInfo, error)) (kms.KeyInfo, error) {
 	info, err := call(ctx, p, ref, f)
 	if err != nil {
