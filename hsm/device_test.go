@@ -190,6 +190,39 @@ func TestGenerateIsNotRepeatedOnALostDevice(t *testing.T) {
 	}
 }
 
+func TestDestroyIsNotRepeatedOnALostDevice(t *testing.T) {
+	f := newFake()
+	token, key := mustOpenFake(t, f, nil)
+	var calls atomic.Int32
+	f.set(func() {
+		f.before = func(call string) error {
+			if call == "C_DestroyObject" && calls.Add(1) == 1 {
+				return code(call, ckrDeviceError)
+			}
+			return nil
+		}
+	})
+	if err := token.Destroy(t.Context(), key); !errors.Is(err, ErrUnavailable) || calls.Load() != 1 {
+		t.Errorf("got %v after %d calls, want ErrUnavailable after one", err, calls.Load())
+	}
+	if err := token.Destroy(t.Context(), key); err != nil {
+		t.Errorf("when it was back: %v", err)
+	}
+}
+
+func TestOfTwoKeysOfOneLabelNoneIsDestroyed(t *testing.T) {
+	f := newFake()
+	token, key := mustOpenFake(t, f, nil)
+	f.set(func() { f.objects = append(f.objects, f.objects[0]) })
+	before := len(f.objects)
+	if err := token.Destroy(t.Context(), key); !errors.Is(err, ErrAmbiguous) {
+		t.Errorf("got %v, want ErrAmbiguous", err)
+	}
+	if len(f.objects) != before {
+		t.Errorf("%d of %d objects are left", len(f.objects), before)
+	}
+}
+
 func TestClosedSessionsAreReplacedByANewLogin(t *testing.T) {
 	f := newFake()
 	token, key := mustOpenFake(t, f, nil)
