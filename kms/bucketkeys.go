@@ -193,6 +193,9 @@ func (m *Manager) setMirrored(ctx context.Context, path string, mirrored bool) e
 			return err
 		}
 		s.record.Mirrored = mirrored
+		if mirrored {
+			s.record.Stale = nil // the copy was overwritten
+		}
 		item, err := put(path, s.record)
 		if err != nil {
 			return err

@@ -72,7 +72,7 @@ func (m *Manager) RegisterBucket(ctx context.Context, n NewBucket) (Bucket, erro
 // registerBucket returns ErrConflict when the name was given and taken away
 // meanwhile.
 func (m *Manager) registerBucket(ctx context.Context, n NewBucket) (Bucket, error) {
-	b, err := m.newBucket(ctx, n)
+	b, kekIs, err := m.newBucket(ctx, n)
 	if err != nil {
 		return Bucket{}, err
 	}
@@ -87,7 +87,7 @@ func (m *Manager) registerBucket(ctx context.Context, n NewBucket) (Bucket, erro
 	if err != nil {
 		return Bucket{}, err
 	}
-	t := Transaction{If: []Condition{settled}, Put: puts}
+	t := Transaction{If: []Condition{settled, kekIs}, Put: puts}
 	for _, item := range puts {
 		t.If = append(t.If, absent(item.Key))
 	}
@@ -103,7 +103,9 @@ func (m *Manager) registerBucket(ctx context.Context, n NewBucket) (Bucket, erro
 	return b, nil
 }
 
-func (m *Manager) newBucket(ctx context.Context, n NewBucket) (Bucket, error) {
+// newBucket is the record of a bucket, and the condition that its KEK is still one
+// that buckets can have.
+func (m *Manager) newBucket(ctx context.Context, n NewBucket) (Bucket, Condition, error) {
 	b := Bucket{
 		Name: n.Name, Store: n.Store, StoreName: n.StoreName, Owner: n.Owner,
 		Space: uuid.NewString(), KEK: cmp.Or(n.KEK, m.kek),
@@ -111,12 +113,16 @@ func (m *Manager) newBucket(ctx context.Context, n NewBucket) (Bucket, error) {
 		State: BucketCreating, Created: time.Now().UTC(),
 	}
 	if err := b.validate(); err != nil {
-		return Bucket{}, err
+		return Bucket{}, Condition{}, err
 	}
-	if _, err := read[KEK](ctx, m.registry, kekPath(b.KEK)); err != nil {
-		return Bucket{}, fmt.Errorf("KEK %q: %w", b.KEK, invalidIfNotFound(err))
+	kek, err := read[KEK](ctx, m.registry, kekPath(b.KEK))
+	if err != nil {
+		return Bucket{}, Condition{}, fmt.Errorf("KEK %q: %w", b.KEK, invalidIfNotFound(err))
 	}
-	return b, nil
+	if kek.record.retired() {
+		return Bucket{}, Condition{}, fmt.Errorf("%w: KEK %q is %s", ErrInvalid, b.KEK, kek.record.Status())
+	}
+	return b, kek.is, nil
 }
 
 // invalidIfNotFound keeps "the KEK is not found" apart from "the bucket is not".

@@ -9,8 +9,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // KEKOptions are what CreateKEK may be given beside a name.
@@ -24,9 +22,11 @@ type KEKOptions struct {
 }
 
 // CreateKEK makes a KEK: its version 1 in the provider, tested, then recorded as
-// active. ErrExists when the registry knows it, or when the provider holds such a
-// key already and Adopt is false. ErrConflict while another Manager is making it;
-// what that one has not finished within 15 s, as it crashed, is taken over.
+// active. ErrExists when the registry knows it, also as destroyed, or when the provider
+// holds such a key already and Adopt is false. ErrConflict while somebody else is
+// making it; what another Manager has not finished within 15 s, as it crashed, is
+// taken over. Where the record of a KEK of this name was lost, and its versions are
+// remembered, the first version has the number after them.
 func (m *Manager) CreateKEK(ctx context.Context, name string, o KEKOptions) (KEK, error) {
 	kek, err := m.createKEK(ctx, name, o)
 	if err != nil {
@@ -66,7 +66,7 @@ func (m *Manager) KEK(ctx context.Context, name string) (KEK, error) {
 	if err := checkName("KEK", name); err != nil {
 		return KEK{}, fmt.Errorf("kms: finding a KEK: %w", err)
 	}
-	s, err := read[KEK](ctx, m.registry, kekPath(name))
+	s, err := m.findKEK(ctx, name)
 	if err != nil {
 		return KEK{}, fmt.Errorf("kms: finding KEK %q: %w", name, err)
 	}
@@ -80,156 +80,6 @@ func (m *Manager) KEKs(ctx context.Context) ([]KEK, error) {
 		return nil, fmt.Errorf("kms: listing KEKs: %w", err)
 	}
 	return records(all), nil
-}
-
-func (m *Manager) createKEK(ctx context.Context, name string, o KEKOptions) (KEK, error) {
-	if err := o.Change.validate(); err != nil {
-		return KEK{}, err
-	}
-	intent, err := m.intendKEK(ctx, name, o)
-	if err != nil {
-		return KEK{}, err
-	}
-	p, err := m.providerOf(&intent.record)
-	if err != nil {
-		return KEK{}, err
-	}
-	info, err := m.makeVersion(ctx, p, intent, o)
-	if err != nil {
-		return KEK{}, err
-	}
-	if err := selfTest(ctx, p, info.Ref); err != nil {
-		return KEK{}, fmt.Errorf("testing %s: %w", info.Ref, err)
-	}
-	return m.activateKEK(ctx, intent, info, o)
-}
-
-// intent is a KEK of which nothing but the registry's record is sure to exist.
-// Recording it first is what tells a key that this KMS made before it crashed
-// from one that somebody else made.
-type intent struct {
-	stored[KEK]
-	resumed bool
-}
-
-func (m *Manager) intendKEK(ctx context.Context, name string, o KEKOptions) (intent, error) {
-	if err := checkName("KEK", name); err != nil {
-		return intent{}, err
-	}
-	s, err := readMaybe[KEK](ctx, m.registry, kekPath(name))
-	if err != nil {
-		return intent{}, err
-	}
-	if s.exists() {
-		return m.resumeIntent(ctx, s)
-	}
-	if err := m.checkUnclaimed(ctx, name, o); err != nil {
-		return intent{}, err
-	}
-	return m.recordIntent(ctx, name, o)
-}
-
-// patience is how long another Manager is given to finish a KEK. Two that make the
-// same key in a token at once could make two keys of one name.
-const patience = 15 * time.Second
-
-// resumeIntent takes over what another Manager, or this one before, left undone.
-func (m *Manager) resumeIntent(ctx context.Context, s stored[KEK]) (intent, error) {
-	kek := s.record
-	if kek.Primary != 0 {
-		return intent{}, fmt.Errorf("%w: the registry has it", ErrExists)
-	}
-	if kek.Maker != m.id && time.Since(kek.Created) < patience {
-		return intent{}, fmt.Errorf("%w: another KMS is making it, or failed to; it can be taken over %v after it began",
-			ErrConflict, patience)
-	}
-	kek.Maker, kek.Created = m.id, time.Now().UTC()
-	return m.commitIntent(ctx, kek, s.is, true)
-}
-
-func (m *Manager) commitIntent(ctx context.Context, kek KEK, is Condition, resumed bool) (intent, error) {
-	item, err := put(is.Key, kek)
-	if err != nil {
-		return intent{}, err
-	}
-	if err := m.registry.Commit(ctx, Transaction{If: []Condition{is}, Put: []Item{item}}); err != nil {
-		return intent{}, err
-	}
-	s, err := read[KEK](ctx, m.registry, is.Key)
-	if err == nil && s.record.Maker != m.id {
-		err = fmt.Errorf("%w: another KMS took it over", ErrConflict)
-	}
-	return intent{stored: s, resumed: resumed}, err
-}
-
-// checkUnclaimed refuses a key that the provider holds and the registry does not
-// know, unless it is to be adopted.
-func (m *Manager) checkUnclaimed(ctx context.Context, name string, o KEKOptions) error {
-	if o.Adopt {
-		return nil
-	}
-	p, err := m.providerOf(&KEK{Name: name, Provider: m.providerName(o)})
-	if err != nil {
-		return err
-	}
-	ref := KeyRef{Name: name, Version: 1}
-	_, err = p.Inspect(ctx, ref)
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: provider %q holds %s but the registry does not know it; "+
-		"if the registry was lost, adopt the key", ErrExists, m.providerName(o), ref)
-}
-
-func (m *Manager) providerName(o KEKOptions) string {
-	if o.Provider != "" {
-		return o.Provider
-	}
-	return m.provider
-}
-
-func (m *Manager) recordIntent(ctx context.Context, name string, o KEKOptions) (intent, error) {
-	now := time.Now().UTC()
-	kek := KEK{Name: name, Provider: m.providerName(o), Created: now, Maker: m.id, Versions: []KEKVersion{{
-		Number: 1, State: PreActive, Created: now,
-		History: []StateChange{{State: PreActive, At: now, Actor: o.Change.actor(), Reason: o.Change.Reason}},
-	}}}
-	return m.commitIntent(ctx, kek, absent(kekPath(name)), false)
-}
-
-func (m *Manager) makeVersion(ctx context.Context, p Provider, i intent, o KEKOptions) (KeyInfo, error) {
-	ref := i.record.Ref(1)
-	if o.Adopt {
-		return p.Inspect(ctx, ref)
-	}
-	info, err := p.Create(ctx, ref)
-	if i.resumed && errors.Is(err, ErrExists) {
-		return p.Inspect(ctx, ref)
-	}
-	return info, err
-}
-
-func (m *Manager) activateKEK(ctx context.Context, i intent, info KeyInfo, o KEKOptions) (KEK, error) {
-	kek := i.record
-	v := kek.Version(1)
-	if err := v.change(StateChange{State: Active, At: time.Now().UTC(), Actor: o.Change.actor(), Reason: o.Change.Reason}); err != nil {
-		return KEK{}, err
-	}
-	v.Mechanism, v.URI = info.Mechanism, info.URI
-	kek.Primary, kek.Maker = v.Number, ""
-	item, err := put(kekPath(kek.Name), kek)
-	if err != nil {
-		return KEK{}, err
-	}
-	if err := m.registry.Commit(ctx, Transaction{If: []Condition{i.is}, Put: []Item{item}}); err != nil {
-		return KEK{}, err
-	}
-	m.log.Info("KEK created", zap.Stringer("key", info.Ref), zap.String("provider", kek.Provider),
-		zap.String("mechanism", info.Mechanism), zap.Bool("adopted", o.Adopt))
-	return kek, nil
 }
 
 // selfTest shows that a KEK version opens what it wrapped, and nothing else. A
@@ -293,15 +143,14 @@ func (m *Manager) wrap(ctx context.Context, name string, b Binding, secret Secre
 		return KeyRef{}, nil, Condition{}, err
 	}
 	kek := s.record
-	v := kek.Version(kek.Primary)
-	if v == nil || !v.State.CanWrap() {
-		return KeyRef{}, nil, Condition{}, fmt.Errorf("KEK %q has no active version: %w", name, ErrDisabled)
+	if err := kek.mayWrap(); err != nil {
+		return KeyRef{}, nil, Condition{}, err
 	}
 	p, err := m.providerOf(&kek)
 	if err != nil {
 		return KeyRef{}, nil, Condition{}, err
 	}
-	ref := kek.Ref(v.Number)
+	ref := kek.Ref(kek.Primary)
 	var wrapped []byte
 	secret.Use(func(plain []byte) {
 		if wrapped, err = p.Wrap(ctx, ref, b, plain); err == nil {
@@ -322,12 +171,8 @@ func (m *Manager) unwrap(ctx context.Context, ref KeyRef, b Binding, wrapped []b
 		return Secret{}, time.Time{}, err
 	}
 	kek := s.record
-	v := kek.Version(ref.Version)
-	if v == nil {
-		return Secret{}, time.Time{}, fmt.Errorf("%w: KEK version %s is not in the registry", ErrUnavailable, ref)
-	}
-	if !v.State.CanUnwrap() {
-		return Secret{}, time.Time{}, fmt.Errorf("KEK version %s is %s: %w", ref, v.State, ErrDisabled)
+	if err := kek.mayUnwrap(ref.Version); err != nil {
+		return Secret{}, time.Time{}, err
 	}
 	p, err := m.providerOf(&kek)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -56,7 +57,8 @@ type Manager struct {
 	checkPolicy func(PolicyDocument) error
 	epochPeriod time.Duration
 	development bool
-	id          string // tells this Manager from others that share the registry
+	id          string   // tells this Manager from others that share the registry
+	making      sync.Map // names of KEKs of which this Manager is making a version
 	log         *zap.Logger
 }
 
@@ -144,7 +146,7 @@ func (m *Manager) verifyKEKs(ctx context.Context) error {
 	var errs []error
 	for i := range keks {
 		for _, v := range keks[i].Versions {
-			if v.State.needed() {
+			if v.needed() {
 				errs = append(errs, m.verifyVersion(ctx, &keks[i], v.Number))
 			}
 		}
@@ -187,7 +189,8 @@ const attempts = 8
 func retry(ctx context.Context, f func() error) error {
 	var err error
 	for range attempts {
-		if err = f(); !errors.Is(err, ErrConflict) {
+		var settled errSettled
+		if err = f(); !errors.Is(err, ErrConflict) || errors.As(err, &settled) {
 			return err
 		}
 		if ctx.Err() != nil {

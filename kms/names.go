@@ -2,6 +2,7 @@ package kms
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -82,3 +83,17 @@ func onlyOf(s string, ok func(byte) bool) bool {
 	}
 	return true
 }
+
+// checkNewKEK refuses, beside what checkName does, names that look like a version of
+// another KEK: people would mistake one for the other.
+func checkNewKEK(name string) error {
+	if err := checkName("KEK", name); err != nil {
+		return err
+	}
+	if i := strings.LastIndex(name, ".v"); i >= 0 && i+2 < len(name) && onlyOf(name[i+2:], isDigit) {
+		return fmt.Errorf("%w: KEK %q: it would look like a version of %q", ErrInvalid, name, name[:i])
+	}
+	return nil
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }

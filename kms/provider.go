@@ -47,6 +47,8 @@ var (
 	ErrUnsafe = errors.New("key has unsafe attributes")
 	// ErrClosed: the provider was closed.
 	ErrClosed = errors.New("closed")
+	// ErrNeeded: something would be lost with the key. The text counts what.
+	ErrNeeded = errors.New("key is still needed")
 	// ErrInvalid: the request itself is wrong (a bad name, an illegal transition).
 	ErrInvalid = errors.New("invalid request")
 )
@@ -57,8 +59,8 @@ const MaxSecret = 128
 
 // KeyRef names one version of one KEK. Versions begin at 1 and only grow.
 type KeyRef struct {
-	Name    string
-	Version uint32
+	Name    string `json:"name"`
+	Version uint32 `json:"version"`
 }
 
 // String is the name under which people and tokens know the version: "main.v3".

@@ -13,40 +13,6 @@ import (
 // refused: an old KMS must not write back what it half understands.
 const schema = 1
 
-// KEK is a key encryption key: a name and its versions.
-type KEK struct {
-	Name     string       `json:"name"`
-	Provider string       `json:"provider"` // name of the provider that holds it
-	Primary  uint32       `json:"primary"`  // version that wraps; 0 while the first is being made
-	Versions []KEKVersion `json:"versions"` // by number, from 1
-	Created  time.Time    `json:"created"`
-	// Maker is the Manager that is making the first version, until it is active.
-	Maker string `json:"maker,omitempty"`
-}
-
-// KEKVersion is one key in a provider.
-type KEKVersion struct {
-	Number    uint32        `json:"number"`
-	State     KeyState      `json:"state"`
-	Created   time.Time     `json:"created"`
-	Mechanism string        `json:"mechanism,omitempty"`
-	URI       string        `json:"uri,omitempty"`
-	History   []StateChange `json:"history"`
-}
-
-// Version finds a version by its number, or returns nil.
-func (k *KEK) Version(number uint32) *KEKVersion {
-	for i := range k.Versions {
-		if k.Versions[i].Number == number {
-			return &k.Versions[i]
-		}
-	}
-	return nil
-}
-
-// Ref names a version of the KEK.
-func (k *KEK) Ref(number uint32) KeyRef { return KeyRef{Name: k.Name, Version: number} }
-
 // KeyID is the id of a bucket key: 16 random bytes, never used twice.
 type KeyID [16]byte
 
@@ -78,6 +44,11 @@ type BucketKey struct {
 	Wrapped    []byte    `json:"wrapped"`
 	// Mirrored: a gateway said that the record is in the backend too.
 	Mirrored bool `json:"mirrored"`
+	// Stale are KEK versions other than the present one under which a copy in the
+	// backend may still be wrapped. Whoever wraps the key anew adds the old one here,
+	// and it is empty again once the new record is mirrored: until then those
+	// versions must not be destroyed.
+	Stale []KeyRef `json:"stale,omitempty"`
 }
 
 func (k BucketKey) ref() KeyRef { return KeyRef{Name: k.KEK, Version: k.KEKVersion} }
@@ -179,13 +150,19 @@ func bucketPath(name string) string         { return "buckets/" + name }
 func spacePath(space string) string         { return "spaces/" + space }
 func storePath(store, name string) string   { return "stores/" + store + "/" + name }
 func currentPath(space string) string       { return "current/" + space }
-func bucketKeysPath(space string) string    { return "bucketkeys/" + space + "/" }
+func bucketKeysPath(space string) string    { return bucketKeysRoot + space + "/" }
 func keyPath(space string, id KeyID) string { return bucketKeysPath(space) + id.String() }
 func accessKeyPath(id string) string        { return "accesskeys/" + id }
 func removalPath(space string) string       { return "removed/" + space }
 func lastRemovalPath(name string) string    { return "lastremoved/" + name }
 
-const revocationPath = "revocation"
+func highestPath(kek string) string { return "kekhighest/" + kek }
+
+const (
+	revocationPath = "revocation"
+	bucketKeysRoot = "bucketkeys/"
+	clockPath      = "clock"
+)
 
 // stored is a record as it was read, with the condition that it is still so.
 type stored[T any] struct {

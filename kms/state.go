@@ -1,11 +1,5 @@
 package kms
 
-import (
-	"fmt"
-	"slices"
-	"time"
-)
-
 // KeyState is the state of a KEK version by NIST SP 800-57 part 1 rev. 5,
 // section 7. There, "suspended" is what the kill switch makes of a key.
 type KeyState string
@@ -52,21 +46,3 @@ func (s KeyState) CanUnwrap() bool { return s == Active || s == Deactivated || s
 
 // needed says whether the provider must hold the key, or else data is lost.
 func (s KeyState) needed() bool { return s != PreActive && s != Destroyed }
-
-// StateChange is one line of a KEK version's history.
-type StateChange struct {
-	State  KeyState  `json:"state"`
-	At     time.Time `json:"at"`
-	Actor  string    `json:"actor"`
-	Reason string    `json:"reason,omitempty"`
-}
-
-// change moves the version to another state and writes its history, or refuses.
-func (v *KEKVersion) change(c StateChange) error {
-	if !slices.Contains(v.State.successors(), c.State) {
-		return fmt.Errorf("%w: a key that is %s cannot become %s", ErrInvalid, v.State, c.State)
-	}
-	v.State = c.State
-	v.History = append(v.History, c)
-	return nil
-}

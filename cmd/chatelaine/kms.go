@@ -80,11 +80,12 @@ func runKMS(ctx context.Context, c config.Config, logger *zap.Logger) (err error
 	if err != nil {
 		return err
 	}
-	return serveKMS(ctx, c, svc, records, logger)
+	return serveKMS(ctx, c, manager, svc, records, logger)
 }
 
-// serveKMS listens, tells that it is ready, and serves until ctx ends or a part fails.
-func serveKMS(ctx context.Context, c config.Config, svc *service.Service, records *registry.Store, logger *zap.Logger) error {
+// serveKMS listens, tells that it is ready, serves and does what is due, until ctx
+// ends or a part fails.
+func serveKMS(ctx context.Context, c config.Config, manager *kms.Manager, svc *service.Service, records *registry.Store, logger *zap.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if c.AdminListen != "" {
 		admin, err := server.New(ctx, server.Config{Name: "kms-admin", Address: c.AdminListen, Handler: kmsAdmin(svc), Logger: logger})
@@ -98,6 +99,7 @@ func serveKMS(ctx context.Context, c config.Config, svc *service.Service, record
 		return err
 	}
 	group.Go(func() error { return service.Serve(ctx, listener, svc, logger) })
+	group.Go(func() error { manager.Run(ctx); return nil })
 	group.Go(func() error {
 		_ = svc.Run(ctx) // it ends with ctx alone
 		return nil

@@ -31,6 +31,7 @@ func reasons() []reason {
 		{"unavailable", kms.ErrUnavailable, connect.CodeUnavailable},
 		{"closed", kms.ErrClosed, connect.CodeUnavailable},
 		{"corrupt", kms.ErrCorrupt, connect.CodeDataLoss},
+		{"needed", kms.ErrNeeded, connect.CodeFailedPrecondition},
 		{"disabled", kms.ErrDisabled, connect.CodeFailedPrecondition},
 		{"busy", kms.ErrBusy, connect.CodeAborted},
 		{"exists", kms.ErrExists, connect.CodeAlreadyExists},

@@ -32,7 +32,8 @@ type KEK struct {
 	Primary  uint32                 `protobuf:"varint,3,opt,name=primary,proto3" json:"primary,omitempty"` // the version that wraps
 	Versions []*KEKVersion          `protobuf:"bytes,4,rep,name=versions,proto3" json:"versions,omitempty"`
 	Created  *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`
-	// "making", "active", "blocked", "deactivated", "destroyed": of the whole.
+	// "making", "active", "blocked", "deactivated", "scheduled" (to be destroyed),
+	// "destroyed": of the whole.
 	State                string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
 	Rotated              *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=rotated,proto3" json:"rotated,omitempty"`                                                          // when the primary became it
 	AutoRotatePeriod     *durationpb.Duration   `protobuf:"bytes,8,opt,name=auto_rotate_period,json=autoRotatePeriod,proto3" json:"auto_rotate_period,omitempty"`              // 0: never by itself
