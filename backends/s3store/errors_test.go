@@ -124,6 +124,26 @@ func TestErrorsAreThoseOfTheContract(t *testing.T) {
 	}
 }
 
+// A HEAD has no body to say why it is refused; the GET after it has.
+func TestTheReasonOfARefusedHeadIsAskedFor(t *testing.T) {
+	for code, want := range map[string]error{
+		"XMinioInvalidResourceName": backends.ErrInvalidName, "AuthorizationHeaderMalformed": backends.ErrDenied, "SomethingNew": nil,
+	} {
+		_, err := scripted(t, failure(http.StatusBadRequest, code, nil)).Head(t.Context(), object, nil)
+		if err == nil || want == nil && isOfContract(err) || want != nil && !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", code, err, want)
+		}
+	}
+	refusing := func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}
+	if _, err := scripted(t, refusing).Head(t.Context(), object, nil); err == nil || isOfContract(err) {
+		t.Errorf("refused for no reason: got %v", err)
+	}
+}
+
 func isOfContract(err error) bool { return countOfContract(err) > 0 }
 
 func countOfContract(err error) (n int) {

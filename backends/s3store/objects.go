@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -182,7 +183,7 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 		IfModifiedSince: cond.modifiedSince, IfUnmodifiedSince: cond.unmodifiedSince,
 	})
 	if err != nil {
-		return backends.Info{}, wrap(ctx, doing, missing(id), err)
+		return backends.Info{}, wrap(ctx, doing, missing(id), s.reasonOfHead(ctx, id, err))
 	}
 	if out.ContentLength == nil {
 		return backends.Info{}, fmt.Errorf("s3store: %s: %w: %w: no length", doing, backends.ErrUnavailable, errMalformed)
@@ -205,6 +206,23 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 		return backends.Info{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	return info, nil
+}
+
+// reasonOfHead finds out why a server refused a HEAD as malformed, by a GET, whose
+// answer has a body to say so: a name that this server cannot hold and a wrong region
+// look alike otherwise.
+func (s *Store) reasonOfHead(ctx context.Context, id backends.ObjectID, err error) error {
+	resp := answered(err)
+	if resp == nil || resp.StatusCode != http.StatusBadRequest || resp.Header.Get("X-Minio-Error-Code") != "" {
+		return err
+	}
+	first := "bytes=0-0"
+	out, getErr := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &id.Bucket, Key: &id.Key, VersionId: optional(id.Version), Range: &first})
+	if getErr != nil {
+		return getErr
+	}
+	_ = out.Body.Close()
+	return err
 }
 
 // Delete implements backends.Store. With a condition it is ErrUnsupported where the
