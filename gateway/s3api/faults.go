@@ -160,7 +160,7 @@ func invalidRange(requested string, size int64) *fault {
 }
 
 func unsatisfiablePart(number int) *fault {
-	return refused(http.StatusRequestedRangeNotSatisfiable, "InvalidPartNumber", "The requested partnumber is not satisfiable",
+	return refused(http.StatusRequestedRangeNotSatisfiable, "InvalidPartNumber", "The requested partnumber is not satisfiable.",
 		field{"PartNumberRequested", strconv.Itoa(number)})
 }
 

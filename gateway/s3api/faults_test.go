@@ -53,18 +53,36 @@ func TestAClientThatSignsWronglyIsToldWhatToSign(t *testing.T) {
 
 func TestDetailsOfErrors(t *testing.T) {
 	w := newWorld(t)
+	w.put("there", "v")
 	for _, tt := range []struct {
 		name string
 		s    sent
 		code string
 		want map[string]string
 	}{
-		{"an MD5", sent{method: "PUT", path: "/bucket/k", body: "v", header: []string{"Content-Md5: " + md5of("other")}}, "BadDigest",
-			map[string]string{"ExpectedDigest": "795f3202b17cb6bc3d4b771d8c6c9eaf", "CalculatedDigest": md5of("v")}},
-		{"a part without an upload", sent{method: "PUT", path: "/bucket/k?partNumber=1", body: "v"}, "InvalidArgument",
-			map[string]string{"ArgumentName": "partNumber", "ArgumentValue": "partNumber"}},
-		{"large headers", sent{method: "PUT", path: "/bucket/k", header: []string{"X-Amz-Custom: " + strings.Repeat("d", 8<<10)}}, "RequestHeaderSectionTooLarge",
-			map[string]string{"MaxSizeAllowed": "8192"}},
+		{
+			"an MD5",
+			sent{method: "PUT", path: "/bucket/k", body: "v", header: []string{"Content-Md5: " + md5of("other")}},
+			"BadDigest",
+			map[string]string{"ExpectedDigest": "795f3202b17cb6bc3d4b771d8c6c9eaf", "CalculatedDigest": md5of("v")},
+		},
+		{
+			"a part without an upload",
+			sent{method: "PUT", path: "/bucket/k?partNumber=1", body: "v"},
+			"InvalidArgument",
+			map[string]string{"ArgumentName": "partNumber", "ArgumentValue": "partNumber"},
+		},
+		{"chunks of a document about a bucket", sent{
+			method: "PUT", path: "/bucket?tagging", body: "5\r\nhello\r\n0\r\n\r\n", hash: "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+			header: []string{"X-Amz-Decoded-Content-Length: 5"},
+		}, "InvalidRequest", nil},
+		{"a part that is not there", sent{method: "GET", path: "/bucket/there?partNumber=2"}, "InvalidPartNumber", map[string]string{"PartNumberRequested": "2"}},
+		{
+			"large headers",
+			sent{method: "PUT", path: "/bucket/k", header: []string{"X-Amz-Custom: " + strings.Repeat("d", 8<<10)}},
+			"RequestHeaderSectionTooLarge",
+			map[string]string{"MaxSizeAllowed": "8192"},
+		},
 		{"many headers", sent{method: "GET", path: "/bucket/k", header: []string{"A: " + strings.Repeat("d", 4<<10), "B: " + strings.Repeat("d", 4<<10)}}, "RequestHeaderSectionTooLarge", nil},
 		{"headers that are not too large", sent{method: "GET", path: "/bucket/k", header: []string{"A: " + strings.Repeat("d", 7<<10)}}, "NoSuchKey", nil},
 	} {

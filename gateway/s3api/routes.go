@@ -31,6 +31,9 @@ func (c *call) match() (route, error) {
 	if err := c.copySourceMisplaced(); err != nil {
 		return route{}, err
 	}
+	if err := c.streamMisplaced(); err != nil {
+		return route{}, err
+	}
 	for _, r := range c.routes {
 		if r.level == c.level && r.method == c.r.Method && c.fits(r) {
 			return r, nil
@@ -62,6 +65,14 @@ func (c *call) copySourceMisplaced() error {
 		return nil
 	}
 	return invalidArgument("You can only specify a copy source header for copy requests.", "x-amz-copy-source", source)
+}
+
+// streamMisplaced: S3 takes documents about buckets in one piece.
+func (c *call) streamMisplaced() error {
+	if c.level == levelBucket && c.r.Method == http.MethodPut && strings.HasPrefix(c.header.Get("X-Amz-Content-Sha256"), "STREAMING-") {
+		return invalidRequest("The value of x-amz-content-sha256 header is invalid.")
+	}
+	return nil
 }
 
 // unmatched tells requests that make no sense from those that nobody has written
