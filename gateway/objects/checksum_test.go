@@ -243,6 +243,34 @@ func TestCompleteKeepsTheRulesOfItsUpload(t *testing.T) {
 	}
 }
 
+func TestACopyIsAskedForAChecksumOfTheFullObject(t *testing.T) {
+	w := newWorld(t)
+	u, err := w.CreateUpload(t.Context(), CreateUploadRequest{Bucket: w.bucket, Key: "key", Algorithm: SHA256, Composite: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := []byte("data")
+	part := w.putSummedPart(u, 1, data, SHA256)
+	listed := []CompletePart{{Number: 1, ETag: part.ETag, Checksum: part.Checksum.Value, Algorithm: SHA256}}
+	if _, err := w.Complete(t.Context(), CompleteRequest{UploadRef: u, Parts: listed, Size: -1}); err != nil {
+		t.Fatal(err)
+	}
+	for asked, want := range map[Algorithm]Checksum{
+		"":     {Algorithm: SHA256, Composite: true, Parts: 1, Value: SHA256.composite([][]byte{sumOf(SHA256, data)})},
+		SHA256: {Algorithm: SHA256, Value: sumOf(SHA256, data)},
+		MD5:    {Algorithm: MD5, Value: sumOf(MD5, data)},
+	} {
+		w.mustCopy(CopyRequest{Source: GetRequest{Bucket: w.bucket, Key: "key"}, Bucket: w.bucket, Key: "copy", Algorithm: asked})
+		got, _, err := w.Head(t.Context(), GetRequest{Bucket: w.bucket, Key: "copy", Checksums: true})
+		if err != nil || fmt.Sprint(got.Checksums) != fmt.Sprint([]Checksum{want}) {
+			t.Errorf("asked for %q: got %v, want %v, error %v", asked, got.Checksums, want, err)
+		}
+		if got := w.mustGet(GetRequest{Key: "copy"}); !bytes.Equal(got, data) {
+			t.Errorf("asked for %q: got other bytes", asked)
+		}
+	}
+}
+
 func TestListsOfUploadsSayWhatWasAskedFor(t *testing.T) {
 	w := newWorld(t)
 	want := []UploadChecksum{{}, {Algorithm: CRC32}, {Algorithm: SHA512, Composite: true}}

@@ -20,8 +20,9 @@ type CopyRequest struct {
 	// Replace puts Attributes in place of the source's. Their Redirect counts always.
 	Replace bool
 	Attributes
-	// Algorithm asks for another checksum than the source has: the body is then
-	// opened and sealed again. Empty keeps the source's.
+	// Algorithm asks for a checksum of the full object. Where the source lacks it, or
+	// has one of its parts' checksums, the body is opened and sealed again. Empty keeps
+	// the source's.
 	Algorithm Algorithm
 	// IfMatch and IfNoneMatch guard the destination, with visible ETags or "*".
 	IfMatch, IfNoneMatch []string
@@ -67,7 +68,7 @@ func (s *Service) copy(ctx context.Context, q *query, r CopyRequest) (CopyResult
 		}
 	}
 	result := CopyResult{SourceVersion: f.info.Version, Checksums: st.Checksums}
-	if r.Algorithm != "" && !hasChecksum(st.Checksums, r.Algorithm) {
+	if r.Algorithm != "" && !hasWhole(st.Checksums, r.Algorithm) {
 		result.PutResult, result.Checksums, err = s.copyPlain(ctx, q, f, st, r)
 	} else {
 		result.PutResult, err = s.copySealed(ctx, q, f, r)
@@ -115,9 +116,10 @@ func sourceCondition(err error) error {
 	return err
 }
 
-func hasChecksum(all []Checksum, a Algorithm) bool {
+// hasWhole looks for a checksum of the full object: a copy is asked for nothing else.
+func hasWhole(all []Checksum, a Algorithm) bool {
 	for _, c := range all {
-		if c.Algorithm == a {
+		if c.Algorithm == a && !c.Composite {
 			return true
 		}
 	}

@@ -3,8 +3,14 @@ package s3api
 import (
 	"encoding/base64"
 	"fmt"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"chatelaine/gateway/objects"
 )
@@ -236,6 +242,48 @@ func TestTheOnlyPartOfAnObjectHasItsChecksum(t *testing.T) {
 			equal(t, method+" "+tt.path, a.header.Get(tt.header), tt.want)
 		}
 	}
+}
+
+// SDKs presign a PUT with the checksum of no body at all, unless they are told another.
+func TestPresignedChecksumsOfNothingAreIgnored(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		name  string
+		query string
+		body  string
+		code  string
+	}{
+		{"of nothing", "x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32", "data", ""},
+		{"of nothing, in capitals", "X-Amz-Checksum-Xxhash3=" + url.QueryEscape(sumOf(objects.XXHASH3, "")), "data", ""},
+		{"of nothing, and nothing comes", "x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32", "", ""},
+		{"of the body", "x-amz-checksum-sha256=" + url.QueryEscape(sumOf(objects.SHA256, "data")), "data", ""},
+		{"of another body", "x-amz-checksum-sha256=" + url.QueryEscape(sumOf(objects.SHA256, "other")), "data", "BadDigest"},
+		{"none", "x-amz-checksum-sha256=x", "data", "InvalidRequest"},
+		{"an algorithm alone", "x-amz-sdk-checksum-algorithm=CRC32", "data", "InvalidRequest"},
+		{"of nothing, twice", "x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-checksum-crc32=AAAAAA%3D%3D", "data", "InvalidRequest"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, w.server.URL+"/bucket/k?"+tt.query+"&X-Amz-Expires=60", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
+			address, _, err := signer.PresignHTTP(t.Context(), aws.Credentials{AccessKeyID: annKey, SecretAccessKey: annSecret}, r, unsigned, "s3", region, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err = http.NewRequestWithContext(t.Context(), http.MethodPut, address, strings.NewReader(tt.body)); err != nil {
+				t.Fatal(err)
+			}
+			status := 400
+			if tt.code == "" {
+				status = 200
+			}
+			w.wants(w.do(r), status, tt.code)
+		})
+	}
+	// In a header it speaks of this very body.
+	w.wants(w.send(sent{method: "PUT", path: "/bucket/k", body: "data", header: []string{"X-Amz-Checksum-Crc32: AAAAAA=="}}), 400, "BadDigest")
 }
 
 func TestAWrongMD5IsToldAsS3Does(t *testing.T) {

@@ -307,8 +307,15 @@ func TestDeleteObjectsReportsEachKey(t *testing.T) {
 }
 
 func TestPresignedRequestsWork(t *testing.T) {
+	for _, when := range []aws.RequestChecksumCalculation{aws.RequestChecksumCalculationWhenRequired, aws.RequestChecksumCalculationWhenSupported} {
+		checkPresigned(t, when)
+	}
+}
+
+func checkPresigned(t *testing.T, when aws.RequestChecksumCalculation) {
+	t.Helper()
 	w := newWorld(t)
-	presign := s3.NewPresignClient(w.s3(func(o *s3.Options) { o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired }))
+	presign := s3.NewPresignClient(w.s3(func(o *s3.Options) { o.RequestChecksumCalculation = when }))
 	put, err := presign.PresignPutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("bucket"), Key: aws.String("k +ü")})
 	if err != nil {
 		t.Fatal(err)
