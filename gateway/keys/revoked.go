@@ -258,6 +258,6 @@ func (c *Client) leave(ctx context.Context) {
 // spoken is what this client has said to the KMS of what was revoked.
 type spoken struct {
 	tidings chan struct{} // there may be something to be said
-	told   atomic.Pointer[heardTo]
-	canary atomic.Pointer[[16]byte] // the key that is held for a canary
+	told    atomic.Pointer[heardTo]
+	canary  atomic.Pointer[[16]byte] // the key that is held for a canary
 }

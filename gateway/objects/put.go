@@ -2,6 +2,7 @@ package objects
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,6 +116,7 @@ func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk key
 		return backends.Written{}, nil, err
 	}
 	guard := &guarded{src: sealer, live: func() error { return s.keys.Live(bk.ID) }}
+	defer watched(ctx, guard.live)()
 	opts := &backends.PutOptions{Attributes: attrs, Conditions: writeConditions(r.IfMatch, r.IfNoneMatch)}
 	written, err := s.storeWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
 	if err = guard.ended(err); err != nil {
@@ -197,6 +199,7 @@ func (g *guarded) Read(p []byte) (int, error) {
 	}
 	n, err := g.src.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
+		err = cmp.Or(g.live(), err) // an interruption says less
 		g.err = err
 	}
 	return n, err

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ type Reader struct {
 	body   io.ReadCloser
 	opener *sealed.Opener
 	live   func() error
+	watch  func() (stop func())
 	done   func()
 }
 
@@ -29,7 +31,12 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	if r.opener == nil {
 		return 0, nil
 	}
-	return r.opener.WriteTo(&guardedWriter{w: w, live: r.live})
+	defer r.watch()()
+	n, err := r.opener.WriteTo(&guardedWriter{w: w, live: r.live})
+	if err != nil {
+		err = cmp.Or(r.live(), err) // an interruption says less
+	}
+	return n, err
 }
 
 // Close lets the backend's answer go.
@@ -71,7 +78,8 @@ func (q *query) reader(f *found, span Span, object *backends.Object, header []by
 		return nil, err
 	}
 	live := func() error { return q.keys.Live(f.keyID) }
-	return &Reader{Stat: st, Span: span, body: object.Body, opener: opener, live: live, done: done}, nil
+	watch := func() func() { return watched(q.ctx, live) }
+	return &Reader{Stat: st, Span: span, body: object.Body, opener: opener, live: live, watch: watch, done: done}, nil
 }
 
 // stat says what is known of an object, with its late checksum where that was

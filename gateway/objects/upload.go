@@ -26,6 +26,9 @@ func (s *Service) CreateUpload(ctx context.Context, r CreateUploadRequest) (Uplo
 		return UploadRef{}, err
 	}
 	upload, err := s.createUpload(ctx, store, mp, bk, r)
+	if err == nil {
+		err = s.keys.Live(bk.ID) // as guarded.ended
+	}
 	if err != nil {
 		return UploadRef{}, fmt.Errorf("objects: creating an upload of %q: %w", r.Key, err)
 	}
@@ -188,9 +191,10 @@ func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (Par
 	}
 	defer func() { _ = sealer.Close() }()
 	guard := &guarded{src: sealer, live: u.live}
+	defer watched(ctx, u.live)()
 	etag, err := u.storePart(ctx, r.Number, r.Size, backends.Body{Reader: guard, Size: sealer.Size()})
-	if err != nil {
-		return PartResult{}, guard.cause(err)
+	if err := guard.ended(err); err != nil {
+		return PartResult{}, err
 	}
 	part := sealer.Part()
 	part.Checksum = value()

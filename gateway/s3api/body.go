@@ -86,6 +86,13 @@ func newResponse(w http.ResponseWriter, stall time.Duration) *response {
 
 func (r *response) extend() { _ = r.rc.SetWriteDeadline(time.Now().Add(r.stall)) }
 
+// interrupt makes what reads from or writes to the client now fail.
+func (r *response) interrupt() {
+	past := time.Unix(1, 0)
+	_ = r.rc.SetReadDeadline(past)
+	_ = r.rc.SetWriteDeadline(past)
+}
+
 // WriteHeader implements http.ResponseWriter.
 func (r *response) WriteHeader(status int) {
 	if r.status == 0 {

@@ -17,6 +17,7 @@ import (
 
 	"chatelaine/gateway/access"
 	"chatelaine/gateway/keys"
+	"chatelaine/gateway/objects"
 	"chatelaine/gateway/sigv4"
 )
 
@@ -49,6 +50,7 @@ func (h *Handler) newCall(w http.ResponseWriter, r *http.Request) *call {
 	c := &call{Handler: h, ctx: r.Context(), r: r, id: strings.ToUpper(randomID(8)), start: h.Now(), code: "OK"}
 	c.w = newResponse(w, h.Stall)
 	c.body = newProgress(w, r.Body, h.Stall)
+	c.ctx = objects.WithInterrupt(c.ctx, c.w.interrupt)
 	head := w.Header()
 	head.Set("Server", "Chatelaine")
 	head.Set("X-Amz-Request-Id", c.id)
