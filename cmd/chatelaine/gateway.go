@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/pprof"
@@ -132,13 +133,14 @@ func kmsTLS(c *config.ClientTLS) service.TLSFiles {
 	return service.TLSFiles{Cert: c.CertFile, Key: c.KeyFile, CA: c.CAFile}
 }
 
-// gatewayID is the name that people see beside a lease.
+// gatewayID is the name that people see beside a lease. There may be several gateways
+// on a host.
 func gatewayID() string {
 	name, err := os.Hostname()
 	if err != nil || name == "" {
-		return "gateway"
+		name = "gateway"
 	}
-	return name
+	return fmt.Sprintf("%s/%d", name, os.Getpid())
 }
 
 func (p *plane) listen(ctx context.Context, c config.Config, logger *zap.Logger) (err error) {

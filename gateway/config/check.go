@@ -39,17 +39,26 @@ func (c *Config) check(p *settings.Problems) {
 }
 
 func (k KMS) check(p *settings.Problems) {
-	socket, unix := strings.CutPrefix(k.Address, "unix://")
-	u, err := url.Parse(k.Address)
-	switch {
-	case unix && strings.HasPrefix(socket, "/"):
-		if k.TLS != nil {
-			p.Add("kms.tls", "is given, and a unix socket has no TLS")
+	sockets, hosts := 0, 0
+	for address := range strings.SplitSeq(k.Address, ",") {
+		socket, unix := strings.CutPrefix(address, "unix://")
+		u, err := url.Parse(address)
+		switch {
+		case unix && strings.HasPrefix(socket, "/"):
+			sockets++
+		case err == nil && u.Scheme == "https" && u.Port() != "" && strings.Trim(u.Path, "/") == "":
+			hosts++
+		default:
+			p.Add("kms.address", "is %q, want unix:///path or https://host:port", address)
 		}
-	case err == nil && u.Scheme == "https" && u.Port() != "" && strings.Trim(u.Path, "/") == "":
+	}
+	switch {
+	case sockets > 0 && hosts > 0:
+		p.Add("kms.address", "is %q, want all unix sockets or all https", k.Address)
+	case sockets > 0 && k.TLS != nil:
+		p.Add("kms.tls", "is given, and a unix socket has no TLS")
+	case hosts > 0:
 		k.checkTLS(p)
-	default:
-		p.Add("kms.address", "is %q, want unix:///path or https://host:port", k.Address)
 	}
 }
 

@@ -55,7 +55,9 @@ type TLS struct {
 
 // KMS says where the key service is and who the gateway is to it.
 type KMS struct {
-	// Address is unix:///path/of/socket or https://host:port. Required, but for
+	// Address is unix:///path/of/socket or https://host:port, or several with commas
+	// between: replicas of one KMS, of which the next is used when one does not
+	// answer. Required, but for
 	// `chatelaine up`, which starts its own.
 	Address string `yaml:"address"`
 	// TLS is required for https: the KMS knows gateways by their certificates alone.

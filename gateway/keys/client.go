@@ -22,7 +22,7 @@ import (
 
 // Config is what a Client is made of. A limit of 0 means the default.
 type Config struct {
-	Address string           // of the KMS: unix:///path or https://host:port
+	Address string           // of the KMS: unix:///path or https://host:port, or several with commas between
 	TLS     service.TLSFiles // for https
 	// GatewayID names this gateway in the KMS's logs: 1 to 128 bytes.
 	GatewayID string
@@ -44,11 +44,13 @@ type Config struct {
 // request for it was sent; neither use nor failed refreshes move that. Both are
 // measured on the monotonic clock.
 type Client struct {
-	rpc     kmsv1connect.GatewayServiceClient
-	close   func()
-	timeout time.Duration
-	log     *zap.Logger
-	metrics *metrics
+	rpc   kmsv1connect.GatewayServiceClient
+	close func()
+	// elsewhere has another replica of the KMS asked; nil where there is one only.
+	elsewhere func()
+	timeout   time.Duration
+	log       *zap.Logger
+	metrics   *metrics
 
 	clock   clock
 	lease   *lease
@@ -80,6 +82,9 @@ func New(c Config) (*Client, error) {
 		return nil, fmt.Errorf("keys: making a client: %w", err)
 	}
 	client.close = clients.Close
+	if clients.Several() {
+		client.elsewhere = clients.Elsewhere
+	}
 	return client, nil
 }
 

@@ -129,8 +129,7 @@ func (l *lease) askOnce(ctx context.Context) (news bool, err error) {
 	if old == nil {
 		old = &held{}
 	}
-	answer, err := l.client.rpc.Renew(ctx, &kmsv1.RenewRequest{GatewayId: l.gateway, LeaseId: old.id, Heard: old.heard})
-	l.client.metrics.call("Renew", err)
+	answer, err := l.request(ctx, old)
 	if err != nil {
 		l.failed(err)
 		return false, err
@@ -149,8 +148,29 @@ func (l *lease) askOnce(ctx context.Context) (news bool, err error) {
 	return next.heard > 0 && (next.id != old.id || next.heard != old.heard), nil
 }
 
+// request asks one replica of the KMS. Where there are others, it is given a third of
+// the lease, and one that answers and cannot give a lease is not asked again.
+func (l *lease) request(ctx context.Context, old *held) (*kmsv1.RenewResponse, error) {
+	roams := l.client.elsewhere != nil
+	if roams && old.ttl > 0 {
+		bounded, cancel := context.WithTimeout(ctx, old.ttl/3)
+		defer cancel()
+		ctx = bounded
+	}
+	answer, err := l.client.rpc.Renew(ctx, &kmsv1.RenewRequest{GatewayId: l.gateway, LeaseId: old.id, Heard: old.heard})
+	l.client.metrics.call("Renew", err)
+	if err != nil && roams && wire(err) {
+		l.client.elsewhere()
+	}
+	return answer, err
+}
+
 func (l *lease) hold(next *held) {
-	first := l.held.Swap(next) == nil
+	old := l.held.Swap(next)
+	first := old == nil
+	if !first && old.id != next.id {
+		l.client.hangUp() // the stream is of another lease, perhaps of another replica
+	}
 	if l.failure.Swap(nil) != nil || first {
 		l.client.log.Info("lease held", zap.Duration("ttl", next.ttl))
 	}

@@ -224,6 +224,7 @@ func (c *Client) watch(ctx context.Context) error {
 	silence := c.lease.ttl()
 	broken := time.AfterFunc(silence, cancel)
 	defer broken.Stop()
+	c.stream.Store(&cancel)
 	id, sent := c.lease.id(), c.clock.now()
 	stream, err := c.rpc.Watch(ctx, &kmsv1.WatchRequest{LeaseId: id})
 	if err == nil {
@@ -240,6 +241,13 @@ func (c *Client) watch(ctx context.Context) error {
 		return c.lease.replace(ctx, id)
 	}
 	return err
+}
+
+// hangUp ends the stream, so that another is made under the lease that is held.
+func (c *Client) hangUp() {
+	if cancel := c.stream.Load(); cancel != nil {
+		(*cancel)()
+	}
 }
 
 // leave gives the lease back: this client uses no key until it has another.
@@ -259,5 +267,6 @@ func (c *Client) leave(ctx context.Context) {
 type spoken struct {
 	tidings chan struct{} // there may be something to be said
 	told    atomic.Pointer[heardTo]
+	stream  atomic.Pointer[context.CancelFunc]
 	canary  atomic.Pointer[[16]byte] // the key that is held for a canary
 }

@@ -3,14 +3,18 @@ package service
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
 	"go.uber.org/zap"
 
+	"chatelaine/kms"
 	"chatelaine/kms/service/kmsv1/kmsv1connect"
 )
 
@@ -24,14 +28,17 @@ type Clients struct {
 	// Policies is for administrators, and PolicyFeed for gateways.
 	Policies   kmsv1connect.PolicyServiceClient
 	PolicyFeed kmsv1connect.PolicyFeedClient
-	Blocks  kmsv1connect.BlockServiceClient
+	Blocks     kmsv1connect.BlockServiceClient
 
-	transport *http.Transport
+	roaming *roaming
 }
 
 // DialConfig says where the KMS is.
 type DialConfig struct {
-	Address string   // as in ListenConfig
+	// Address is as in ListenConfig, or several with commas between: replicas that
+	// share a registry, all over https or all on Unix sockets. One is used until it
+	// does not answer, and then the next.
+	Address string
 	TLS     TLSFiles // for https
 	Logger  *zap.Logger
 }
@@ -46,37 +53,52 @@ func Dial(c DialConfig) (*Clients, error) {
 }
 
 func dial(c DialConfig) (*Clients, error) {
-	network, address, err := parseAddress(c.Address)
+	var r roaming
+	url := ""
+	for address := range strings.SplitSeq(c.Address, ",") {
+		transport, base, err := newTransport(c, address)
+		if err != nil {
+			return nil, err
+		}
+		if url != "" && base != url {
+			return nil, fmt.Errorf("%w: some addresses are Unix sockets and some are not", kms.ErrInvalid)
+		}
+		url = base
+		r.transports = append(r.transports, transport)
+	}
+	clients := NewClients(&http.Client{Transport: &r, CheckRedirect: noRedirect}, url)
+	clients.roaming = &r
+	return clients, nil
+}
+
+// newTransport makes the transport to one address, and says how URLs begin there.
+func newTransport(c DialConfig, to string) (*http.Transport, string, error) {
+	network, address, err := parseAddress(to)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 10 * time.Second}
 	transport := &http.Transport{
 		MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second,
 		TLSHandshakeTimeout: 5 * time.Second, ForceAttemptHTTP2: true,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 3 * time.Second},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, network, address)
 		},
 	}
-	url := "http://kms"
-	if network == "tcp" {
-		url = "https://" + address
-		if err := withTLS(transport, dialer, c); err != nil {
-			return nil, err
-		}
+	if network != "tcp" {
+		return transport, "http://kms", nil
 	}
-	clients := NewClients(&http.Client{Transport: transport, CheckRedirect: noRedirect}, url)
-	clients.transport = transport
-	return clients, nil
+	return transport, "https://kms", withTLS(transport, dialer, address, c)
 }
 
 // withTLS makes each new connection with the certificate files of that moment.
-func withTLS(transport *http.Transport, dialer *net.Dialer, c DialConfig) error {
+func withTLS(transport *http.Transport, dialer *net.Dialer, address string, c DialConfig) error {
 	reloader, err := newReloader(c.TLS, clientTLS, c.Logger)
 	if err != nil {
 		return err
 	}
-	transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+	transport.DialTLSContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		config := reloader.current().Clone()
 		if config.ServerName == "" {
 			config.ServerName, _, _ = net.SplitHostPort(address) // it has a port: parseAddress
@@ -85,6 +107,23 @@ func withTLS(transport *http.Transport, dialer *net.Dialer, c DialConfig) error 
 		return tlsDialer.DialContext(ctx, network, address)
 	}
 	return nil
+}
+
+// roaming sends requests to one of several replicas, and to the next after one that
+// did not answer.
+type roaming struct {
+	transports []*http.Transport
+	at         atomic.Uint32 // counts; the transport is that modulo their number
+}
+
+// RoundTrip implements http.RoundTripper.
+func (r *roaming) RoundTrip(request *http.Request) (*http.Response, error) {
+	at := r.at.Load()
+	response, err := r.transports[int(at)%len(r.transports)].RoundTrip(request)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		r.at.CompareAndSwap(at, at+1)
+	}
+	return response, err
 }
 
 // noRedirect: a KMS does not redirect; whoever does is not it.
@@ -104,13 +143,27 @@ func NewClients(c connect.HTTPClient, baseURL string) *Clients {
 
 		Policies:   kmsv1connect.NewPolicyServiceClient(c, baseURL, options...),
 		PolicyFeed: kmsv1connect.NewPolicyFeedClient(c, baseURL, options...),
-		Blocks:  kmsv1connect.NewBlockServiceClient(c, baseURL, options...),
+		Blocks:     kmsv1connect.NewBlockServiceClient(c, baseURL, options...),
+	}
+}
+
+// Several says whether there are replicas to choose from.
+func (c *Clients) Several() bool { return c.roaming != nil && len(c.roaming.transports) > 1 }
+
+// Elsewhere sends what follows to the next replica, as the one in use answers and
+// cannot do its work.
+func (c *Clients) Elsewhere() {
+	if c.Several() {
+		c.roaming.at.Add(1)
 	}
 }
 
 // Close ends idle connections. Calls that run end by themselves.
 func (c *Clients) Close() {
-	if c.transport != nil {
-		c.transport.CloseIdleConnections()
+	if c.roaming == nil {
+		return
+	}
+	for _, transport := range c.roaming.transports {
+		transport.CloseIdleConnections()
 	}
 }
