@@ -19,6 +19,7 @@ import (
 	"chatelaine/gateway/server"
 	"chatelaine/hsm"
 	"chatelaine/kms"
+	"chatelaine/kms/approval"
 	"chatelaine/kms/config"
 	"chatelaine/kms/config/settings"
 	"chatelaine/kms/policy"
@@ -62,10 +63,14 @@ func runKMS(ctx context.Context, c config.Config, logger *zap.Logger) (err error
 	}
 	defer func() { err = errors.Join(err, provider.Close()) }()
 
+	control, err := approval.New(approval.Config{Registry: records, Ceremony: c.Ceremony, Logger: logger})
+	if err != nil {
+		return err
+	}
 	metrics := service.NewMetrics()
 	manager, err := kms.NewManager(ctx, kms.Config{
 		Registry: records, Providers: map[string]kms.Provider{name: provider}, DefaultKEK: c.KEK,
-		EpochPeriod: c.Epoch, CheckPolicy: policy.Validate, Development: c.Development, Observer: metrics, Logger: logger,
+		EpochPeriod: c.Epoch, CheckPolicy: policy.Validate, Gate: control, Development: c.Development, Observer: metrics, Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -74,18 +79,18 @@ func runKMS(ctx context.Context, c config.Config, logger *zap.Logger) (err error
 		return err
 	}
 	svc, err := service.New(service.Config{
-		Manager: manager, Access: service.Access{Gateways: c.Gateways, Admins: c.Admins},
+		Manager: manager, Approvals: control, Access: service.Access{Gateways: c.Gateways, Admins: c.Admins},
 		LeaseTTL: c.Lease, KeyTTL: c.TTL, Canary: c.Canary, Metrics: metrics, Version: version, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
-	return serveKMS(ctx, c, manager, svc, records, logger)
+	return serveKMS(ctx, c, manager, control, svc, records, logger)
 }
 
 // serveKMS listens, tells that it is ready, serves and does what is due, until ctx
 // ends or a part fails.
-func serveKMS(ctx context.Context, c config.Config, manager *kms.Manager, svc *service.Service, records *registry.Store, logger *zap.Logger) error {
+func serveKMS(ctx context.Context, c config.Config, manager *kms.Manager, control *approval.Control, svc *service.Service, records *registry.Store, logger *zap.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if c.AdminListen != "" {
 		admin, err := server.New(ctx, server.Config{Name: "kms-admin", Address: c.AdminListen, Handler: kmsAdmin(svc), Logger: logger})
@@ -100,6 +105,7 @@ func serveKMS(ctx context.Context, c config.Config, manager *kms.Manager, svc *s
 	}
 	group.Go(func() error { return service.Serve(ctx, listener, svc, logger) })
 	group.Go(func() error { manager.Run(ctx); return nil })
+	group.Go(func() error { control.Run(ctx); return nil })
 	group.Go(func() error {
 		_ = svc.Run(ctx) // it ends with ctx alone
 		return nil

@@ -221,7 +221,7 @@ func (l *lawbook) succeededBy(next Ruleset) (*lawbook, error) {
 	}
 	wanted := rulesOperation(next.Number, next.Text)
 	wanted.Actor, wanted.Reason = q.Operation.Actor, q.Operation.Reason
-	if field := differs(q.Operation, wanted); field != "" {
+	if field := Differs(q.Operation, wanted); field != "" {
 		return nil, fmt.Errorf("%w: rules %d were approved with another %s", kms.ErrInvalid, next.Number, field)
 	}
 	if err := l.signedFor(*next.Change, q); err != nil {

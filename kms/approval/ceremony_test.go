@@ -37,12 +37,17 @@ func TestOneOfTwoConcurrentCeremoniesWins(t *testing.T) {
 	texts := [][]byte{rulesWith(usual), rulesWith(changeable)}
 	results := make([]error, len(texts))
 	var wg sync.WaitGroup
+	statements := make([][]byte, len(texts))
 	for i, text := range texts {
-		statement, err := w.BeginCeremony(t.Context(), text)
-		if err != nil {
+		var err error
+		if statements[i], err = w.BeginCeremony(t.Context(), text); err != nil {
 			t.Fatal(err)
 		}
-		wg.Go(func() { _, results[i] = w.ApplyCeremony(t.Context(), statement, text, everybody(statement)) })
+	}
+	for i, text := range texts {
+		wg.Go(func() {
+			_, results[i] = w.ApplyCeremony(t.Context(), statements[i], text, everybody(statements[i]))
+		})
 	}
 	wg.Wait()
 	winner := slices.Index(results, nil)

@@ -91,7 +91,7 @@ func (l *lawbook) timed(s Standing, r Record, now instant) Standing {
 	switch {
 	case now.passed(s.Until):
 		return s.as(StateExpired, "it could be used until "+stamp(s.Until))
-	case !now.reached(s.Ready):
+	case s.Rule.Wait > 0 && !now.reached(s.Ready): // without a wait, clocks that differ are no reason to wait
 		return s.as(StateWaiting, "its waiting period lasts until "+stamp(s.Ready))
 	default:
 		return s.as(StateApproved, "it can be used until "+stamp(s.Until))

@@ -68,7 +68,7 @@ func (c *Control) redeem(ctx context.Context, l *lawbook, op kms.Operation) (kms
 	if s.Request.ID != op.Approval {
 		return kms.Grant{}, fmt.Errorf("%w: the record is that of another request", kms.ErrApproval)
 	}
-	if field := differs(s.Request.Operation, op); field != "" {
+	if field := Differs(s.Request.Operation, op); field != "" {
 		return kms.Grant{}, fmt.Errorf("%w: another %s was approved: %s", kms.ErrApproval, field, describe(s.Request.Operation))
 	}
 	r.close(StateUsed, now.late)

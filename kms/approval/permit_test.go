@@ -41,7 +41,7 @@ func TestAnApprovedOperationIsDoneOnce(t *testing.T) {
 	op := destroy()
 	_, err := w.Permit(t.Context(), op)
 	var needed *NeededError
-	if !errors.As(err, &needed) || differs(needed.Operation, op) != "" {
+	if !errors.As(err, &needed) || Differs(needed.Operation, op) != "" {
 		t.Fatalf("got %v", err)
 	}
 	wantErr(t, err, kms.ErrApproval, "1 of legal and 2 of security", "1h0m0s of waiting")
@@ -197,6 +197,18 @@ func TestClockJumpsNeitherOpenNorProlong(t *testing.T) {
 		w.hands.pass(3 * time.Hour)
 		w.hands.jump(-90 * time.Minute)
 		wantErr(t, w.do(t, destroy(), q), kms.ErrApproval, "expired")
+	})
+	t.Run("without a wait nothing waits", func(t *testing.T) {
+		w := founded(t, usual)
+		for i, jump := range []time.Duration{time.Hour, -3 * time.Hour} {
+			w.hands.jump(jump)
+			op := kms.Operation{Action: kms.ActionUnblock, Resource: "key/main", Actor: "unix:root", Reason: fmt.Sprint(i)}
+			q := w.ask(t, "eve", op)
+			w.approve(t, q, "alice", "bob")
+			if err := w.do(t, op, q); err != nil {
+				t.Errorf("after a jump of %v: %v", jump, err)
+			}
+		}
 	})
 	t.Run("back over a restart", func(t *testing.T) {
 		w, q := ready(t)

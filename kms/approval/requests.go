@@ -15,6 +15,9 @@ import (
 // maxPending bounds the requests that wait, so that nobody hides one among thousands.
 const maxPending = 200
 
+// MaxAttachment is the longest attachment of a request, in bytes.
+const MaxAttachment = 600 << 10
+
 // digestParam is the param that an attachment must have the digest of.
 const digestParam = "digest"
 
@@ -47,7 +50,7 @@ func (c *Control) Prepare(ctx context.Context, op kms.Operation, as string) (q R
 		return Request{}, false, false, fmt.Errorf("approval: preparing a request: %w", err)
 	}
 	for _, s := range all {
-		if s.open() && s.Request.Requester == person && differs(s.Request.Operation, op) == "" {
+		if s.open() && s.Request.Requester == person && Differs(s.Request.Operation, op) == "" {
 			return s.Request, false, true, nil
 		}
 	}
@@ -83,6 +86,9 @@ func (c *Control) Submit(ctx context.Context, caller string, statement []byte, s
 	q, verdict, err := ParseStatement(statement)
 	if err == nil && verdict != Ask {
 		err = fmt.Errorf("%w: verdict %q", kms.ErrInvalid, verdict)
+	}
+	if err == nil && len(attachment) > MaxAttachment {
+		err = fmt.Errorf("%w: a document of %d bytes, want at most %d", kms.ErrInvalid, len(attachment), MaxAttachment)
 	}
 	if err == nil && len(attachment) > 0 && q.Operation.Params[digestParam] != digestOf(attachment) {
 		err = fmt.Errorf("%w: the document is not the one that the request is about", kms.ErrInvalid)

@@ -186,8 +186,8 @@ func isID(s string) bool {
 	return err == nil && len(s) == 32 && strings.ToLower(s) == s
 }
 
-// differs names the first part in which two operations are not the same, or "".
-func differs(a, b kms.Operation) string {
+// Differs names the first part in which two operations are not the same, or "".
+func Differs(a, b kms.Operation) string {
 	switch {
 	case a.Action != b.Action:
 		return "action"

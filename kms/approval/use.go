@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -68,7 +69,7 @@ func (l *lawbook) timedUse(r Record, resource string, now instant) Standing {
 	switch {
 	case now.passed(s.Until):
 		return s.as(StateExpired, "the approval ended at "+stamp(s.Until))
-	case !now.reached(s.Ready):
+	case s.Rule.Wait > 0 && !now.reached(s.Ready):
 		return s.as(StateWaiting, "its waiting period lasts until "+stamp(s.Ready))
 	}
 	return s.as(StateApproved, "")
@@ -147,7 +148,9 @@ const sweep = time.Minute
 // soon a change is obeyed.
 func (c *Control) Run(ctx context.Context) {
 	c.announce(ctx)
-	go c.watch(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { c.watch(ctx) })
 	ticker := time.NewTicker(sweep)
 	defer ticker.Stop()
 	for {

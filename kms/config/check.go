@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"net"
 	"net/url"
 	"slices"
@@ -22,6 +23,9 @@ func (c *Config) check(p *settings.Problems) {
 	}
 	if c.Canary != 0 && c.Canary < 10*time.Second {
 		p.Add("canary", "is %v, want at least 10s, or 0 for none", c.Canary)
+	}
+	if b, err := hex.DecodeString(c.Ceremony); c.Ceremony != "" && (err != nil || len(b) != 32) {
+		p.Add("ceremony", "is %q, want a SHA-256 in hex: 64 digits", c.Ceremony)
 	}
 	if c.Epoch < time.Minute {
 		p.Add("epoch", "is %v, want at least 1m", c.Epoch)

@@ -37,6 +37,11 @@ type Config struct {
 	// 5m; 10s to 1h. The longest that a key that was disabled in the HSM itself goes
 	// on working. Shorter costs HSM calls: one a live bucket key, gateway and TTL.
 	TTL time.Duration `yaml:"ttl"`
+	// Ceremony pins dual control: the SHA-256 that `chatelaine ceremony apply` prints.
+	// Where it is given, nothing that rules can be made for is permitted without rules
+	// that come from that ceremony, so whoever can write to the state cannot turn dual
+	// control off. Empty: the state is believed.
+	Ceremony string `yaml:"ceremony"`
 	// Epoch is the age at which a bucket gets a new key. 24h; at least 1m.
 	Epoch time.Duration `yaml:"epoch"`
 	// Canary is how often the kill switch is measured, with a key of its own: metric

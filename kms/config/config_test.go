@@ -91,6 +91,7 @@ func TestEachMistakeIsFound(t *testing.T) {
 		"no KEK":                {"kek: ''", "kek: is missing"},
 		"short lease":           {"lease: 1s", "lease: is 1s"},
 		"long lease":            {"lease: 1h", "lease: is 1h"},
+		"ceremony":              {"ceremony: abcd", `ceremony: is "abcd", want a SHA-256`},
 		"short TTL":             {"ttl: 1s", "ttl: is 1s"},
 		"long TTL":              {"ttl: 24h", "ttl: is 24h"},
 		"TTL below the lease":   {"ttl: 10s", "ttl: is 10s, less than the lease"},

@@ -29,6 +29,7 @@ type Clients struct {
 	Policies   kmsv1connect.PolicyServiceClient
 	PolicyFeed kmsv1connect.PolicyFeedClient
 	Blocks     kmsv1connect.BlockServiceClient
+	Approvals  kmsv1connect.ApprovalServiceClient
 
 	roaming *roaming
 }
@@ -144,6 +145,7 @@ func NewClients(c connect.HTTPClient, baseURL string) *Clients {
 		Policies:   kmsv1connect.NewPolicyServiceClient(c, baseURL, options...),
 		PolicyFeed: kmsv1connect.NewPolicyFeedClient(c, baseURL, options...),
 		Blocks:     kmsv1connect.NewBlockServiceClient(c, baseURL, options...),
+		Approvals:  kmsv1connect.NewApprovalServiceClient(c, baseURL, options...),
 	}
 }
 

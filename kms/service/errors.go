@@ -8,6 +8,7 @@ import (
 	"connectrpc.com/connect"
 
 	"chatelaine/kms"
+	"chatelaine/kms/approval"
 	"chatelaine/kms/service/kmsv1"
 )
 
@@ -83,6 +84,12 @@ func toConnect(err error) *connect.Error {
 	if detail, derr := connect.NewErrorDetail(&kmsv1.Reason{Word: r.word}); derr == nil {
 		out.AddDetail(detail)
 	}
+	var needed *approval.NeededError
+	if errors.As(err, &needed) {
+		if detail, derr := connect.NewErrorDetail(operationMessage(needed.Operation)); derr == nil {
+			out.AddDetail(detail)
+		}
+	}
 	return out
 }
 
@@ -120,7 +127,21 @@ func fromConnect(err error) error {
 	if sentinel := sentinelOf(travelled); sentinel != nil {
 		out.causes = append(out.causes, sentinel)
 	}
+	if op := operationIn(travelled); op != nil {
+		out.causes = append(out.causes, &approval.NeededError{Operation: operationOf(op), Text: out.text})
+	}
 	return out
+}
+
+// operationIn is the operation that needs a request, or nil.
+func operationIn(err *connect.Error) *kmsv1.Operation {
+	for _, detail := range err.Details() {
+		message, verr := detail.Value()
+		if op, ok := message.(*kmsv1.Operation); ok && verr == nil {
+			return op
+		}
+	}
+	return nil
 }
 
 func sentinelOf(err *connect.Error) error {

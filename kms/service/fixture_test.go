@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"chatelaine/kms"
+	"chatelaine/kms/approval"
 	"chatelaine/kms/policy"
 	"chatelaine/kms/registry"
 	"chatelaine/kms/service/kmsv1"
@@ -80,10 +81,14 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	control, err := approval.New(approval.Config{Registry: w.registry})
+	if err != nil {
+		t.Fatal(err)
+	}
 	metrics := NewMetrics()
 	w.manager, err = kms.NewManager(t.Context(), kms.Config{
 		Registry: w.registry, Providers: map[string]kms.Provider{"soft": provider},
-		CheckPolicy: policy.Validate, Development: true, Observer: metrics, Logger: testLogger(w.logs),
+		CheckPolicy: policy.Validate, Gate: control, Development: true, Observer: metrics, Logger: testLogger(w.logs),
 	})
 	if err == nil {
 		_, err = w.manager.EnsureKEK(t.Context(), "main")
@@ -91,7 +96,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Manager: w.manager, Metrics: metrics, Version: "test", Logger: testLogger(w.logs)}
+	c := Config{Manager: w.manager, Approvals: control, Metrics: metrics, Version: "test", Logger: testLogger(w.logs)}
 	if change != nil {
 		change(&c)
 	}

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"chatelaine/kms"
+	"chatelaine/kms/approval"
 	"chatelaine/kms/service/kmsv1/kmsv1connect"
 )
 
@@ -25,6 +26,8 @@ import (
 type Config struct {
 	// Manager is required. The caller keeps it until the Service serves no more.
 	Manager *kms.Manager
+	// Approvals is the Manager's Gate. nil: there is no ApprovalService.
+	Approvals *approval.Control
 	// Access says who may call over mutual TLS. The zero value lets nobody. On a
 	// Unix socket, whoever may open the socket may call everything.
 	Access Access
@@ -93,6 +96,10 @@ func New(c Config) (*Service, error) {
 	s.mux.Handle(kmsv1connect.NewPolicyServiceHandler(&policyAPI{manager: c.Manager}, append(options, connect.WithReadMaxBytes(maxPolicyRequest))...))
 	s.mux.Handle(kmsv1connect.NewPolicyFeedHandler(&policyFeed{manager: c.Manager, leased: gateway.leased}, options...))
 	s.mux.Handle(kmsv1connect.NewBlockServiceHandler(s.blocks, options...))
+	if c.Approvals != nil {
+		s.mux.Handle(kmsv1connect.NewApprovalServiceHandler(&approvalAPI{control: c.Approvals},
+			append(options, connect.WithReadMaxBytes(maxApprovalRequest))...))
+	}
 	return s, nil
 }
 

@@ -118,7 +118,7 @@ func Table() []Folder {
 		{Dir: "kms/registry", Allow: []string{"kms", etcd, prometheus, zap}},
 		{
 			Dir:   "kms/service",
-			Allow: []string{"kms", "kms/policy", "kms/service/...", connect, prometheus, protobuf, uuid, zap},
+			Allow: []string{"kms", "kms/approval", "kms/policy", "kms/service/...", connect, prometheus, protobuf, uuid, zap},
 			Tests: []string{"kms/...", "hsm/hsmtest"},
 		},
 		// protoc's files take a string's bytes without copying them.
