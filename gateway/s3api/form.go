@@ -16,12 +16,12 @@ const (
 	maxFormFields = 20 << 10
 	// maxFormHeld is how much is held in memory of a form from its file on, to find
 	// the file's end; of a larger one nothing may follow the file.
-	maxFormHeld = 1 << 20
+	maxFormHeld = 8 << 20
 	// maxBoundary is RFC 2046's limit.
 	maxBoundary = 70
 )
 
-// formReader reads a form (RFC 7578) up to and including its file.
+// formReader reads a form (RFC 7578) up to its file, which opens what follows.
 type formReader struct {
 	src      *counted
 	buf      *bufio.Reader
@@ -47,16 +47,17 @@ func newFormReader(body io.Reader, boundary string, total int64) *formReader {
 	return &formReader{src: src, buf: bufio.NewReader(src), boundary: boundary, total: total, budget: maxFormFields}
 }
 
-// formFile is the file of a form, exactly size bytes. Its last Read tells whether
-// the form ends as it should.
+// formFile is the file of a form. Once it is open it is exactly size bytes, and its
+// last Read tells whether the form ends as it should.
 type formFile struct {
 	io.Reader
+	form *formReader
 	name string
 	size int64
 }
 
-// read reads the fields before the file, by name in lower case, and opens the file.
-// A form without a file has a nil one.
+// read reads the fields before the file, by name in lower case, and finds the file,
+// which is not open yet. A form without a file has a nil one.
 func (f *formReader) read() (sigv4.Form, *formFile, error) {
 	fields := sigv4.Form{}
 	if head, err := f.until("--" + f.boundary); err != nil || len(bytes.TrimSpace(head)) > 0 {
@@ -72,8 +73,7 @@ func (f *formReader) read() (sigv4.Form, *formFile, error) {
 			return nil, nil, err
 		}
 		if name == "file" {
-			file, err := f.file(filename)
-			return fields, file, err
+			return fields, &formFile{form: f, name: filename}, nil
 		}
 		value, err := f.until("\r\n--" + f.boundary)
 		if err != nil {
@@ -139,27 +139,32 @@ func (f *formReader) partHeader() (name, filename string, err error) {
 // baseName drops the folders that some browsers send.
 func baseName(path string) string { return path[strings.LastIndexAny(path, `/\`)+1:] }
 
-// file opens the file that begins here. Of a small form all that is left is read:
-// what follows the file is ignored, as on S3.
-func (f *formReader) file(name string) (*formFile, error) {
+// open finds out how long the file is, and must be called once before it is read. All
+// that is left of a small form is held in memory: what follows the file is ignored, as
+// on S3. So nobody but who may store it should get here.
+func (file *formFile) open() error {
+	f := file.form
 	delimiter := []byte("\r\n--" + f.boundary)
 	left := f.total - f.src.n + int64(f.buf.Buffered())
 	if left > maxFormHeld {
 		tail := string(delimiter) + "--\r\n"
-		size := left - int64(len(tail))
-		return &formFile{&formStream{src: f.buf, left: size, delimiter: delimiter, tail: tail}, name, size}, nil
+		file.size = left - int64(len(tail))
+		file.Reader = &formStream{src: f.buf, left: file.size, delimiter: delimiter, tail: tail}
+		return nil
 	}
-	rest, err := io.ReadAll(f.buf)
-	if err != nil {
-		return nil, err
+	const line = "\r\n" // an empty file has no line end of its own
+	held := bytes.NewBuffer(make([]byte, 0, max(left, 0)+int64(len(line))+bytes.MinRead))
+	held.WriteString(line)
+	if _, err := held.ReadFrom(f.buf); err != nil {
+		return err
 	}
-	end := bytes.Index(append([]byte("\r\n"), rest...), delimiter) // an empty file has no line of its own
-	if bytes.HasPrefix(rest, delimiter[2:]) {
-		rest, end = nil, 0
-	} else if end -= 2; end < 0 {
-		return nil, malformedForm()
+	end := bytes.Index(held.Bytes(), delimiter)
+	if end < 0 {
+		return malformedForm()
 	}
-	return &formFile{bytes.NewReader(rest[:end]), name, int64(end)}, nil
+	content := held.Bytes()[len(line):max(end, len(line))]
+	file.Reader, file.size = bytes.NewReader(content), int64(len(content))
+	return nil
 }
 
 // formStream is the file of a large form, which nothing but the form's end may

@@ -75,6 +75,9 @@ func (c *call) acceptForm(fields sigv4.Form, file *formFile) error {
 	if err := policy.Check(fields, c.Now()); err != nil {
 		return err
 	}
+	if err := file.open(); err != nil {
+		return err
+	}
 	if err := checkLength(policy, file.size); err != nil {
 		return err
 	}

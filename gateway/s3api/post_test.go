@@ -112,7 +112,7 @@ func (w *world) signForm(f form) map[string]string {
 }
 
 func TestAFormIsStored(t *testing.T) {
-	large := string(noise(3 << 20))
+	large := string(noise(9 << 20)) // more than is held
 	for _, tt := range []struct {
 		name   string
 		form   form
@@ -124,6 +124,7 @@ func TestAFormIsStored(t *testing.T) {
 		{"large", form{fields: map[string]string{"key": "k"}, file: large}, "k", 204},
 		{"a boundary's beginning", form{fields: map[string]string{"key": "k"}, file: "\r\n--\r\n-" + strings.Repeat("\r\n--x", 1000)}, "k", 204},
 		{"fields behind the file", form{fields: map[string]string{"key": "k"}, file: "data", tail: "Upload"}, "k", 204},
+		{"fields behind a large file", form{fields: map[string]string{"key": "k"}, file: string(noise(7 << 20)), tail: "Upload"}, "k", 204},
 		{"the file's name", form{fields: map[string]string{"key": "in/${filename}"}, filename: `C:\x\ü y.txt`, file: "data"}, "in/%C3%BC%20y.txt", 204},
 		{"status 200", form{fields: map[string]string{"key": "k", "success_action_status": "200"}, file: "data"}, "k", 200},
 		{"status 201", form{fields: map[string]string{"key": "k", "success_action_status": "201"}, file: "data"}, "k", 201},
@@ -220,7 +221,7 @@ func TestABadFormStoresNothing(t *testing.T) {
 		{"a customer's key", form{fields: with("x-amz-server-side-encryption-customer-algorithm", "AES256")}, 501, "NotImplemented"},
 		{"a redirect of a website", form{fields: with("x-amz-website-redirect-location", "x")}, 400, "InvalidRedirectLocation"},
 		{"long fields", form{fields: with("x-amz-meta-a", strings.Repeat("x", 21<<10))}, 400, "MaxPostPreDataLengthExceeded"},
-		{"a large one with fields behind the file", form{fields: key, file: string(noise(2 << 20)), tail: "Upload"}, 400, "MalformedPOSTRequest"},
+		{"a large one with fields behind the file", form{fields: key, file: string(noise(9 << 20)), tail: "Upload"}, 400, "MalformedPOSTRequest"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -247,7 +248,7 @@ func TestABodyThatIsNoFormIsRefused(t *testing.T) {
 		{"cut in a header", "multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data", 400, "MalformedPOSTRequest"},
 		{"no name", "multipart/form-data; boundary=b", "--b\r\nContent-Type: x\r\n\r\nv\r\n--b--", 400, "MalformedPOSTRequest"},
 		{"a field twice", "multipart/form-data; boundary=b", strings.Repeat("--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nv\r\n", 2) + "--b--", 400, "MalformedPOSTRequest"},
-		{"an open file", "multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nv\r\n", 400, "MalformedPOSTRequest"},
+		{"an open file of nobody's", "multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nv\r\n", 403, "AccessDenied"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.server.URL+"/bucket", strings.NewReader(tt.body))
@@ -259,6 +260,26 @@ func TestABodyThatIsNoFormIsRefused(t *testing.T) {
 			}
 			w.wants(w.do(r), tt.status, tt.code)
 		})
+	}
+}
+
+func TestAFormThatDoesNotEndStoresNothing(t *testing.T) {
+	for _, size := range []int{0, 4, 9 << 20} {
+		w := newWorld(t)
+		var body bytes.Buffer
+		m := multipart.NewWriter(&body)
+		for name, value := range w.signForm(form{path: "/bucket", fields: map[string]string{"key": "k"}}) {
+			_ = m.WriteField(name, value)
+		}
+		part, _ := m.CreateFormFile("file", "")
+		_, _ = part.Write(noise(size)) // and no end
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.server.URL+"/bucket", &body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", m.FormDataContentType())
+		w.wants(w.do(r), 400, "MalformedPOSTRequest")
+		equal(t, "stored", len(w.stored()), 0)
 	}
 }
 
@@ -298,6 +319,9 @@ func FuzzForm(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, value, filename string, data []byte, raw bool) {
 		if raw {
 			fields, file, err := newFormReader(bytes.NewReader(data), "b", int64(len(data))).read()
+			if file != nil {
+				err = file.open()
+			}
 			if err == nil && file != nil && file.size > int64(len(data)) || len(fields) > len(data) {
 				t.Errorf("%q became %v", data, fields)
 			}
@@ -312,6 +336,9 @@ func FuzzForm(f *testing.F) {
 		fields, file, err := newFormReader(&body, m.Boundary(), int64(body.Len())).read()
 		if err != nil || file == nil || strings.EqualFold(name, "file") {
 			return
+		}
+		if err := file.open(); err != nil {
+			t.Fatalf("opening %d bytes: %v", len(data), err)
 		}
 		got := new(bytes.Buffer)
 		if _, err := got.ReadFrom(file); err != nil || !bytes.Equal(got.Bytes(), data) || file.size != int64(len(data)) {
