@@ -65,7 +65,7 @@ func newGateway(t *testing.T, change func(*Config)) (*Gateway, *ring, map[string
 	stores := map[string]*store{"main": {Store: memstore.New()}, "second": {Store: memstore.New()}}
 	config := Config{
 		Keys: keys, Stores: map[string]backends.Store{"main": stores["main"], "second": stores["second"]}, DefaultStore: "main",
-		Authorizer: access.NewOwners(access.NewLog(io.Discard)), Region: "us-east-1",
+		Authorizer: access.New(access.Default(), access.NewLog(io.Discard)), Region: "us-east-1",
 		Metrics: prometheus.NewRegistry(), Logger: zap.NewNop(),
 	}
 	if change != nil {
@@ -203,7 +203,7 @@ func TestIncompleteConfigurationIsAnError(t *testing.T) {
 	} {
 		config := Config{
 			Keys: &ring{Ring: keystest.New()}, Stores: map[string]backends.Store{"main": memstore.New()}, DefaultStore: "main",
-			Authorizer: access.NewOwners(access.NewLog(io.Discard)), Region: "r", Metrics: prometheus.NewRegistry(), Logger: zap.NewNop(),
+			Authorizer: access.New(access.Default(), access.NewLog(io.Discard)), Region: "r", Metrics: prometheus.NewRegistry(), Logger: zap.NewNop(),
 		}
 		change(&config)
 		if _, err := New(config); err == nil {

@@ -123,7 +123,7 @@ func (p *plane) openParts(c config.Config, logger *zap.Logger) (_ access.Authori
 	if err != nil {
 		return nil, err
 	}
-	return access.NewOwners(record), nil
+	return access.New(p.keys, record), nil
 }
 
 func kmsTLS(c *config.ClientTLS) service.TLSFiles {

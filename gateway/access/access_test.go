@@ -31,7 +31,8 @@ func TestOwnerMayDoEverythingAndNobodyElseAnything(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
-			got := NewOwners(NewLog(&out)).Authorize(t.Context(), tt.r)
+			tt.r.Source = netip.MustParseAddr("127.0.0.1")
+			got := New(Default(), NewLog(&out)).Authorize(t.Context(), tt.r)
 			if !errors.Is(got, tt.want) || (tt.want == nil) != (got == nil) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
@@ -52,7 +53,7 @@ func TestDecisionsAreRecordedOneALine(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
-				_ = NewOwners(log).Authorize(t.Context(), Request{
+				_ = New(Default(), log).Authorize(t.Context(), Request{
 					Principal: "ann", AccessKey: "AK", Action: "s3:PutObject", Bucket: "b", Owner: "ann",
 					Key: "a\nb\"", Source: netip.MustParseAddr("127.0.0.1"), RequestID: "r1",
 				})
@@ -101,9 +102,9 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 
 func TestWhatCannotBeRecordedIsRefused(t *testing.T) {
 	for _, space := range []int{0, 10} {
-		r := Request{Principal: "ann", Action: "s3:GetObject", Bucket: "b", Owner: "ann"}
+		r := Request{Principal: "ann", Action: "s3:GetObject", Bucket: "b", Owner: "ann", Source: netip.MustParseAddr("127.0.0.1")}
 		disk := &fullDisk{left: space}
-		owners := NewOwners(NewLog(disk))
+		owners := New(Default(), NewLog(disk))
 		for range 2 {
 			if err := owners.Authorize(t.Context(), r); !errors.Is(err, ErrUnrecorded) {
 				t.Errorf("with space for %d bytes: got %v, want ErrUnrecorded", space, err)

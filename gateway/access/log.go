@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"chatelaine/kms/policy"
 )
 
 // Log records decisions, one JSON object a line, before they take effect. It may
@@ -34,24 +36,34 @@ func OpenLog(path string) (*Log, io.Closer, error) {
 
 // entry is a line of the log.
 type entry struct {
-	Time      time.Time `json:"time"`
-	Decision  string    `json:"decision"`
-	RequestID string    `json:"request_id"`
-	Principal string    `json:"principal"`
-	AccessKey string    `json:"access_key"`
-	Action    string    `json:"action"`
-	Bucket    string    `json:"bucket,omitempty"`
-	Key       string    `json:"key,omitempty"`
-	Source    string    `json:"source"`
-	TLS       bool      `json:"tls"`
+	Time     time.Time `json:"time"`
+	Decision string    `json:"decision"`
+	// Policies are the ids of those that determined the decision; none of a denial
+	// means that no policy permits it.
+	Policies      []string `json:"policies,omitempty"`
+	PolicyVersion uint64   `json:"policy_version"`
+	Errors        []string `json:"errors,omitempty"`
+	RequestID     string   `json:"request_id"`
+	Principal     string   `json:"principal"`
+	AccessKey     string   `json:"access_key"`
+	Action        string   `json:"action"`
+	Bucket        string   `json:"bucket,omitempty"`
+	Key           string   `json:"key,omitempty"`
+	Prefix        string   `json:"prefix,omitempty"`
+	Source        string   `json:"source"`
+	TLS           bool     `json:"tls"`
+	Presigned     bool     `json:"presigned,omitempty"`
+	Reason        string   `json:"reason,omitempty"`
 }
 
-func (l *Log) record(r Request, allowed bool) error {
+func (l *Log) record(r Request, version uint64, d policy.Decision) error {
 	e := entry{
-		Time: l.now().UTC(), Decision: "deny", RequestID: r.RequestID, Principal: r.Principal, AccessKey: r.AccessKey,
-		Action: r.Action, Bucket: r.Bucket, Key: r.Key, Source: r.Source.String(), TLS: r.TLS,
+		Time: l.now().UTC(), Decision: "deny", Policies: d.Policies, PolicyVersion: version, Errors: d.Errors,
+		RequestID: r.RequestID, Principal: r.Principal, AccessKey: r.AccessKey,
+		Action: r.Action, Bucket: r.Bucket, Key: r.Key, Prefix: r.Prefix, Source: r.Source.String(), TLS: r.TLS,
+		Presigned: r.Presigned, Reason: r.Reason,
 	}
-	if allowed {
+	if d.Allow {
 		e.Decision = "allow"
 	}
 	line, err := json.Marshal(e)

@@ -64,21 +64,21 @@ func (c *Client) fetchBucket(ctx context.Context, name string) (Bucket, error) {
 	return b, err
 }
 
-// Buckets lists the buckets of a principal by name. Errors: ErrUnavailable.
-func (c *Client) Buckets(ctx context.Context, owner string) ([]Bucket, error) {
+// Buckets lists the buckets of all owners by name. Errors: ErrUnavailable.
+func (c *Client) Buckets(ctx context.Context) ([]Bucket, error) {
 	var answer *kmsv1.ListBucketsResponse
 	err := c.again(ctx, "ListBuckets", func(ctx context.Context) (err error) {
-		answer, err = c.rpc.ListBuckets(ctx, &kmsv1.ListBucketsRequest{Owner: owner})
+		answer, err = c.rpc.ListBuckets(ctx, &kmsv1.ListBucketsRequest{})
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("keys: listing the buckets of %q: %w", owner, translate(err, ErrUnavailable))
+		return nil, fmt.Errorf("keys: listing the buckets: %w", translate(err, ErrUnavailable))
 	}
 	out := make([]Bucket, 0, len(answer.GetBuckets()))
 	for _, message := range answer.GetBuckets() {
 		b, err := bucketOf(message)
 		if err != nil {
-			return nil, fmt.Errorf("keys: listing the buckets of %q: %w", owner, err)
+			return nil, fmt.Errorf("keys: listing the buckets: %w", err)
 		}
 		out = append(out, b)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -45,6 +46,7 @@ type Config struct {
 // measured on the monotonic clock.
 type Client struct {
 	rpc   kmsv1connect.GatewayServiceClient
+	feed  kmsv1connect.PolicyFeedClient
 	close func()
 	// elsewhere has another replica of the KMS asked; nil where there is one only.
 	elsewhere func()
@@ -68,6 +70,7 @@ type Client struct {
 	buckets    *table[string, Bucket]
 	edits      generation                  // of buckets, by this client
 	gone       *lru.Cache[Space, struct{}] // spaces of removed buckets
+	policies   atomic.Pointer[heldPolicies]
 }
 
 // New makes a client. It connects at the first call, or in Run. The caller closes it.
@@ -76,7 +79,7 @@ func New(c Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keys: making a client: %w", err)
 	}
-	client, err := newClient(c, clients.Gateway)
+	client, err := newClient(c, clients)
 	if err != nil {
 		clients.Close()
 		return nil, fmt.Errorf("keys: making a client: %w", err)
@@ -95,7 +98,7 @@ const (
 	waiting = 1024
 )
 
-func newClient(c Config, rpc kmsv1connect.GatewayServiceClient) (*Client, error) {
+func newClient(c Config, clients *service.Clients) (*Client, error) {
 	if n := len(c.GatewayID); n < 1 || n > 128 {
 		return nil, fmt.Errorf("%w: gateway id of %d bytes, want 1 to 128", kms.ErrInvalid, n)
 	}
@@ -104,7 +107,7 @@ func newClient(c Config, rpc kmsv1connect.GatewayServiceClient) (*Client, error)
 	}
 	m := newMetrics()
 	client := &Client{
-		rpc: rpc, close: func() {}, log: c.Logger.Named("keys"), metrics: m,
+		rpc: clients.Gateway, feed: clients.PolicyFeed, close: func() {}, log: c.Logger.Named("keys"), metrics: m,
 		timeout: cmp.Or(c.CallTimeout, 10*time.Second),
 		clock:   clock{start: time.Now()},
 		tasks:   make(chan func(context.Context), waiting),

@@ -582,7 +582,7 @@ func TestAClientSeesItsOwnChangesAtOnce(t *testing.T) {
 			if b, err := w.Bucket(t.Context(), "bucket"); err != nil || !b.Active {
 				t.Errorf("got %+v, %v", b, err)
 			}
-			if all, err := w.Buckets(t.Context(), "alice"); err != nil || len(all) != 1 || !all[0].Active {
+			if all, err := w.Buckets(t.Context()); err != nil || len(all) != 1 || !all[0].Active {
 				t.Errorf("got %+v, %v", all, err)
 			}
 			if err := w.RemoveBucket(t.Context(), "bucket"); err != nil {

@@ -175,6 +175,7 @@ func newStillWorld(t *testing.T, c Config) *world {
 	w.provider = &countingProvider{Provider: soft}
 	w.kms, err = kms.NewManager(t.Context(), kms.Config{
 		Registry: w.registry, Providers: map[string]kms.Provider{"soft": w.provider}, Logger: logger,
+		CheckPolicy: func(kms.PolicyDocument) error { return nil },
 	})
 	if err == nil {
 		_, err = w.kms.EnsureKEK(t.Context(), "main")
@@ -189,8 +190,7 @@ func newStillWorld(t *testing.T, c Config) *world {
 	}
 	w.restartKMS(t, logger)
 	c.GatewayID, c.Logger = "gw", logger
-	rpc := service.NewClients(&http.Client{Transport: w.network}, "http://kms").Gateway
-	if w.Client, err = newClient(c, rpc); err != nil {
+	if w.Client, err = newClient(c, service.NewClients(&http.Client{Transport: w.network}, "http://kms")); err != nil {
 		t.Fatal(err)
 	}
 	return w

@@ -163,7 +163,7 @@ func testKilledKMS(t *testing.T, module string) {
 		t.Errorf("what is not cached: %v after %v", err, time.Since(killed))
 	}
 	p.start(t)
-	back := p.eventually(t, func() error { _, err := c.Buckets(t.Context(), "alice"); return err })
+	back := p.eventually(t, func() error { _, err := c.Buckets(t.Context()); return err })
 	if err := use(); err != nil && time.Since(killed) < leaseOfProcess*2/3 {
 		t.Errorf("restarted within the lease: %v", err)
 	}

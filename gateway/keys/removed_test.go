@@ -20,7 +20,7 @@ func (w *world) second(t *testing.T) (*Client, *network) {
 	t.Helper()
 	n := &network{}
 	n.handler.Store(w.network.handler.Load())
-	c, err := newClient(Config{GatewayID: "second"}, service.NewClients(&http.Client{Transport: n}, "http://kms").Gateway)
+	c, err := newClient(Config{GatewayID: "second"}, service.NewClients(&http.Client{Transport: n}, "http://kms"))
 	if err == nil {
 		err = c.Ready(t.Context())
 	}

@@ -28,9 +28,9 @@ func (s *Service) Bucket(ctx context.Context, name string) (keys.Bucket, error) 
 	return b, nil
 }
 
-// Buckets lists the buckets of a principal by name.
-func (s *Service) Buckets(ctx context.Context, principal string) ([]keys.Bucket, error) {
-	all, err := s.keys.Buckets(ctx, principal)
+// Buckets lists the buckets of all owners by name.
+func (s *Service) Buckets(ctx context.Context) ([]keys.Bucket, error) {
+	all, err := s.keys.Buckets(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("objects: listing buckets: %w", err)
 	}

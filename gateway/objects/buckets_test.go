@@ -19,11 +19,8 @@ func TestBucketsAreMadeListedAndDeleted(t *testing.T) {
 	if err := w.CreateBucket(t.Context(), "bob", "bucket"); !errors.Is(err, keys.ErrBucketExists) {
 		t.Errorf("another making it: got %v, want ErrBucketExists", err)
 	}
-	if got, _ := w.Buckets(t.Context(), "bob"); len(got) != 0 {
-		t.Errorf("bob sees %v", got)
-	}
-	if got, _ := w.Buckets(t.Context(), "ann"); len(got) != 1 || got[0].Name != "bucket" {
-		t.Errorf("ann sees %v", got)
+	if got, _ := w.Buckets(t.Context()); len(got) != 1 || got[0].Name != "bucket" {
+		t.Errorf("got %v", got)
 	}
 	w.put("key", nil)
 	if err := w.DeleteBucket(t.Context(), w.bucket); !errors.Is(err, backends.ErrBucketNotEmpty) {

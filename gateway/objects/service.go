@@ -19,7 +19,7 @@ import (
 // Keyring is where buckets and their keys come from: keys.Client outside of tests.
 type Keyring interface {
 	Bucket(ctx context.Context, name string) (keys.Bucket, error)
-	Buckets(ctx context.Context, owner string) ([]keys.Bucket, error)
+	Buckets(ctx context.Context) ([]keys.Bucket, error)
 	RegisterBucket(ctx context.Context, b keys.NewBucket) (keys.Bucket, error)
 	ActivateBucket(ctx context.Context, name string) error
 	RemoveBucket(ctx context.Context, name string) error

@@ -31,7 +31,8 @@ type bucketElement struct {
 	BucketRegion string `xml:",omitempty"`
 }
 
-// listBuckets answers with the principal's own buckets, by name.
+// listBuckets answers with the buckets that the principal may do something to, by
+// name.
 func (c *call) listBuckets() error {
 	limit, err := c.maxBuckets()
 	if err != nil {
@@ -41,12 +42,15 @@ func (c *call) listBuckets() error {
 	if err != nil {
 		return err
 	}
-	all, err := c.Service.Buckets(c.ctx, c.principal)
+	all, err := c.Service.Buckets(c.ctx)
 	if err != nil {
 		return err
 	}
 	result := listBucketsResult{Owner: owner{c.principal, c.principal}, Prefix: c.query.Get("prefix")}
-	page, more := c.pageOf(all, after, limit)
+	page, more, err := c.pageOf(all, after, limit)
+	if err != nil {
+		return err
+	}
 	if more {
 		result.ContinuationToken = encodeToken(page[len(page)-1].Name)
 	}
@@ -73,21 +77,27 @@ func (c *call) maxBuckets() (int, error) {
 }
 
 // pageOf selects the buckets of one page. All of them are in the gateway's region.
-func (c *call) pageOf(all []keys.Bucket, after string, limit int) (page []keys.Bucket, more bool) {
+func (c *call) pageOf(all []keys.Bucket, after string, limit int) (page []keys.Bucket, more bool, err error) {
 	if region := c.query.Get("bucket-region"); region != "" && region != c.Region {
-		return nil, false
+		return nil, false, nil
 	}
 	slices.SortFunc(all, func(a, b keys.Bucket) int { return strings.Compare(a.Name, b.Name) })
 	for _, b := range all {
 		if b.Name <= after || !strings.HasPrefix(b.Name, c.query.Get("prefix")) {
 			continue
 		}
-		if len(page) == limit {
-			return page, true
+		sees, err := c.Authorizer.Sees(c.ctx, c.question(b.Name, b.Owner, "", ""))
+		switch {
+		case err != nil:
+			return nil, false, err
+		case !sees:
+			continue
+		case len(page) == limit:
+			return page, true, nil
 		}
 		page = append(page, b)
 	}
-	return page, false
+	return page, false, nil
 }
 
 // Tokens are opaque to clients: what they mean is the service's.
@@ -123,8 +133,11 @@ func (c *call) createBucket() error {
 	if err != nil {
 		return err
 	}
+	if err := c.authorizeSettings(tags); err != nil {
+		return err
+	}
 	create := c.Service.CreateBucket
-	if strings.EqualFold(c.header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
+	if c.wantsLocks() {
 		create = c.Service.CreateLockedBucket
 	}
 	if err := create(c.ctx, c.principal, c.bucketName); err != nil {
@@ -159,8 +172,32 @@ func (c *call) newOwnership() string {
 	return cmp.Or(c.header.Get("X-Amz-Object-Ownership"), ownerEnforced)
 }
 
-// configureNewBucket: the bucket's owner may configure it, which is recorded as for
-// any other.
+func (c *call) wantsLocks() bool {
+	return strings.EqualFold(c.header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true")
+}
+
+// authorizeSettings asks for the rights to what a new bucket is to be beside empty,
+// before it is made. Its owner will be the principal.
+func (c *call) authorizeSettings(tags backends.Tags) error {
+	for _, right := range []struct {
+		needed bool
+		action string
+	}{
+		{c.wantsLocks(), "s3:PutBucketObjectLockConfiguration"},
+		{c.wantsLocks(), "s3:PutBucketVersioning"},
+		{c.newOwnership() != ownerEnforced, "s3:PutBucketOwnershipControls"},
+		{len(tags) > 0, "s3:PutBucketTagging"},
+	} {
+		if right.needed {
+			if err := c.authorizeIn(c.bucketName, c.principal, right.action, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// configureNewBucket makes the bucket what authorizeSettings was asked for.
 func (c *call) configureNewBucket(tags backends.Tags) error {
 	ownership := c.newOwnership()
 	if len(tags) == 0 && ownership == ownerEnforced {
@@ -171,18 +208,12 @@ func (c *call) configureNewBucket(tags backends.Tags) error {
 		return err
 	}
 	if ownership != ownerEnforced {
-		if err := c.authorize("s3:PutBucketOwnershipControls", ""); err != nil {
-			return err
-		}
 		if err := c.setOwnership(ownership); err != nil {
 			return err
 		}
 	}
 	if len(tags) == 0 {
 		return nil
-	}
-	if err := c.authorize("s3:PutBucketTagging", ""); err != nil {
-		return err
 	}
 	return c.storeConfig(configTagging, newTagging(tags))
 }

@@ -175,12 +175,17 @@ func (c *call) authorize(action, key string) error {
 }
 
 func (c *call) authorizeIn(bucket, owner, action, key string) error {
+	return c.Authorizer.Authorize(c.ctx, c.question(bucket, owner, action, key))
+}
+
+func (c *call) question(bucket, owner, action, key string) access.Request {
 	source, _ := netip.ParseAddrPort(c.r.RemoteAddr)
-	return c.Authorizer.Authorize(c.ctx, access.Request{
+	return access.Request{
 		Principal: c.principal, AccessKey: c.signed.Scope.AccessKey, Action: action,
-		Bucket: bucket, Owner: owner, Key: key,
-		Source: source.Addr().Unmap(), TLS: c.r.TLS != nil, RequestID: c.id,
-	})
+		Bucket: bucket, Owner: owner, Key: key, Prefix: c.query.Get("prefix"),
+		Source: source.Addr().Unmap(), TLS: c.r.TLS != nil, Presigned: c.signed.Presigned || c.route.name == "PostObject",
+		Reason: c.header.Get(reasonHeader), RequestID: c.id,
+	}
 }
 
 // finish logs and counts, also when a handler cuts the connection.

@@ -58,6 +58,7 @@ func gateCauses() []cause {
 	return []cause{
 		fixed(access.ErrDenied, http.StatusForbidden, "AccessDenied", "Access Denied."),
 		later(access.ErrUnrecorded, "ServiceUnavailable", unavailable),
+		later(access.ErrUndecided, "ServiceUnavailable", unavailable),
 		fixed(keys.ErrBlocked, http.StatusForbidden, "AccessDenied", "The key of this bucket is blocked."),
 		later(keys.ErrUnavailable, "ServiceUnavailable", unavailable),
 		{keys.ErrBucketNotFound, noSuchBucket},

@@ -60,7 +60,8 @@ func rows() map[error]string {
 		sigv4.ErrCondition: "403 AccessDenied", sigv4.ErrExtraField: "403 AccessDenied",
 
 		access.ErrDenied: "403 AccessDenied", access.ErrUnrecorded: "503 ServiceUnavailable retry",
-		keys.ErrBlocked: "403 AccessDenied", keys.ErrUnavailable: "503 ServiceUnavailable retry", keys.ErrBucketNotFound: "404 NoSuchBucket",
+		access.ErrUndecided: "503 ServiceUnavailable retry",
+		keys.ErrBlocked:     "403 AccessDenied", keys.ErrUnavailable: "503 ServiceUnavailable retry", keys.ErrBucketNotFound: "404 NoSuchBucket",
 		keys.ErrBucketOwned: "409 BucketAlreadyOwnedByYou", keys.ErrBucketExists: "409 BucketAlreadyExists", keys.ErrBucketBusy: "409 OperationAborted", keys.ErrKeyNotFound: "500 InternalError alarm",
 
 		sealed.ErrShortBody: "400 IncompleteBody", sealed.ErrLongBody: "400 IncompleteBody", sealed.ErrCorrupt: "500 InternalError alarm", sealed.ErrUnsupported: "500 InternalError alarm",

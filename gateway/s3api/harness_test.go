@@ -59,6 +59,13 @@ func (o *owners) Authorize(_ context.Context, r access.Request) error {
 	return nil
 }
 
+// Sees implements access.Authorizer.
+func (o *owners) Sees(_ context.Context, r access.Request) (bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return r.Owner == r.Principal, o.fail
+}
+
 func (o *owners) last() access.Request {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"chatelaine/gateway/objects"
 	"chatelaine/gateway/sealed"
@@ -18,7 +20,7 @@ const (
 	maxMetadata = 2048
 )
 
-// checkHeaders refuses every x-amz-* header that the operation does not know, and
+// checkHeaders refuses every header of S3's and of the gateway's own that the operation does not know, and
 // every repeated one: what is not understood must not be taken as done.
 func (c *call) checkHeaders() error {
 	names := make([]string, 0, len(c.header))
@@ -27,7 +29,7 @@ func (c *call) checkHeaders() error {
 	}
 	sort.Strings(names)
 	for _, name := range names {
-		if !strings.HasPrefix(name, "X-Amz-") || strings.HasPrefix(name, metaPrefix) {
+		if strings.HasPrefix(name, metaPrefix) || !strings.HasPrefix(name, "X-Amz-") && !strings.HasPrefix(strings.ToLower(name), ownPrefix) {
 			continue
 		}
 		low := strings.ToLower(name)
@@ -41,7 +43,26 @@ func (c *call) checkHeaders() error {
 	if c.header.Get("X-Amz-Mfa") != "" {
 		return notImplemented("x-amz-mfa")
 	}
+	if err := checkReason(c.header.Get(reasonHeader)); err != nil {
+		return err
+	}
 	return c.checkWriteHeaders()
+}
+
+// Headers of the gateway's own begin with ownPrefix. They must be signed, as x-amz-*
+// must. The reason is for access policies and the log of decisions.
+const (
+	ownPrefix    = "x-chatelaine-"
+	reasonName   = "x-chatelaine-reason"
+	reasonHeader = "X-Chatelaine-Reason"
+	maxReason    = 512 // bytes
+)
+
+func checkReason(reason string) error {
+	if len(reason) > maxReason || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+		return invalidArgument("A reason must be at most 512 bytes of printable UTF-8.", reasonName, "")
+	}
+	return nil
 }
 
 const (
@@ -81,7 +102,7 @@ func headerSize(r *http.Request) int {
 // are looked at for all of them.
 func commonHeader(low string) bool {
 	switch low {
-	case "x-amz-date", "x-amz-content-sha256", "x-amz-user-agent", "x-amz-expected-bucket-owner",
+	case reasonName, "x-amz-date", "x-amz-content-sha256", "x-amz-user-agent", "x-amz-expected-bucket-owner",
 		"x-amz-request-payer", "x-amz-decoded-content-length", "x-amz-trailer", "x-amz-te":
 		return true
 	}

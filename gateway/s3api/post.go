@@ -126,7 +126,7 @@ func formHeaders(fields sigv4.Form, sent http.Header) (http.Header, error) {
 			h.Set("X-Amz-Acl", value)
 		case name == "x-amz-checksum-algorithm":
 			h.Set("X-Amz-Sdk-Checksum-Algorithm", value)
-		case slices.Contains(attributeFields(), name), strings.HasPrefix(name, "x-amz-"):
+		case slices.Contains(attributeFields(), name), strings.HasPrefix(name, "x-amz-"), strings.HasPrefix(name, ownPrefix):
 			h.Set(name, value)
 		}
 	}

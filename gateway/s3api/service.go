@@ -25,7 +25,7 @@ type BucketService interface {
 	DeleteBucket(ctx context.Context, b keys.Bucket) error
 	HeadBucket(ctx context.Context, b keys.Bucket) error
 	Bucket(ctx context.Context, name string) (keys.Bucket, error)
-	Buckets(ctx context.Context, principal string) ([]keys.Bucket, error)
+	Buckets(ctx context.Context) ([]keys.Bucket, error)
 	BucketConfig(ctx context.Context, b keys.Bucket, name string) ([]byte, error)
 	SetBucketConfig(ctx context.Context, b keys.Bucket, name string, data []byte) error
 }

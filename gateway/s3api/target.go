@@ -115,7 +115,8 @@ func reservedBucketName(name string) bool {
 }
 
 // split separates what a request asks for from what signs it. A presigned request
-// may carry x-amz-* headers as parameters; they count as headers.
+// may carry x-amz-* headers, and the gateway's own, as parameters; they count as
+// headers.
 func split(r *http.Request) (http.Header, url.Values, error) {
 	all, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -128,7 +129,7 @@ func split(r *http.Request) (http.Header, url.Values, error) {
 		low := strings.ToLower(name)
 		switch {
 		case signingParameter(low):
-		case strings.HasPrefix(low, "x-amz-"):
+		case strings.HasPrefix(low, "x-amz-"), strings.HasPrefix(low, ownPrefix):
 			if !cloned {
 				header, cloned = header.Clone(), true
 			}

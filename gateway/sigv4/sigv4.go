@@ -222,8 +222,8 @@ func (v *Verifier) checkTime(c *claim) error {
 	return nil
 }
 
-// unsignedHeaders lists what must be signed and is not: host, and every x-amz-*
-// header that the signature does not bind in another way.
+// unsignedHeaders lists what must be signed and is not: host, and every x-amz-* and
+// x-chatelaine-* header that the signature does not bind in another way.
 func unsignedHeaders(h http.Header, signed []string) []string {
 	has := func(name string) bool {
 		for _, s := range signed {
@@ -239,7 +239,7 @@ func unsignedHeaders(h http.Header, signed []string) []string {
 	}
 	for name := range h {
 		low := strings.ToLower(name)
-		if !strings.HasPrefix(low, "x-amz-") || low == "x-amz-date" || low == "x-amz-content-sha256" {
+		if !strings.HasPrefix(low, "x-amz-") && !strings.HasPrefix(low, "x-chatelaine-") || low == "x-amz-date" || low == "x-amz-content-sha256" {
 			continue // the time and the body's hash are in what is signed as they are
 		}
 		if !has(low) {

@@ -139,9 +139,6 @@ func (g *gatewayAPI) Bucket(ctx context.Context, r *kmsv1.BucketRequest) (*kmsv1
 
 // ListBuckets implements GatewayService.
 func (g *gatewayAPI) ListBuckets(ctx context.Context, r *kmsv1.ListBucketsRequest) (*kmsv1.ListBucketsResponse, error) {
-	if r.GetOwner() == "" {
-		return nil, fmt.Errorf("service: listing buckets: %w: no owner", kms.ErrInvalid)
-	}
 	buckets, err := g.manager.Buckets(ctx, r.GetOwner())
 	if err != nil {
 		return nil, err

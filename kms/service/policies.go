@@ -187,22 +187,6 @@ func (p *policyFeed) Policies(ctx context.Context, r *kmsv1.PoliciesRequest) (*k
 	return out, nil
 }
 
-// AllBuckets implements PolicyFeed.
-func (p *policyFeed) AllBuckets(ctx context.Context, r *kmsv1.AllBucketsRequest) (*kmsv1.AllBucketsResponse, error) {
-	if err := p.leased(ctx, r.GetLeaseId()); err != nil {
-		return nil, err
-	}
-	buckets, err := p.manager.Buckets(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	out := &kmsv1.AllBucketsResponse{}
-	for _, b := range buckets {
-		out.Buckets = append(out.Buckets, bucketMessage(b))
-	}
-	return out, nil
-}
-
 func documentOf(d *kmsv1.PolicyDocument) kms.PolicyDocument {
 	return kms.PolicyDocument{Policies: d.GetPolicies(), Entities: d.GetEntities()}
 }

@@ -173,8 +173,6 @@ func TestGatewaysAreGivenPoliciesUnderALeaseAndOnce(t *testing.T) {
 	}
 	_, err = c.PolicyFeed.Policies(t.Context(), &kmsv1.PoliciesRequest{LeaseId: "made-up"})
 	wantErr(t, err, kms.ErrLease)
-	_, err = c.PolicyFeed.AllBuckets(t.Context(), &kmsv1.AllBucketsRequest{LeaseId: "made-up"})
-	wantErr(t, err, kms.ErrLease)
 }
 
 func TestGatewaysAreGivenTheBucketsOfAllOwners(t *testing.T) {
@@ -184,7 +182,7 @@ func TestGatewaysAreGivenTheBucketsOfAllOwners(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all, err := c.PolicyFeed.AllBuckets(t.Context(), &kmsv1.AllBucketsRequest{LeaseId: leaseOf(t, c)})
+	all, err := c.Gateway.ListBuckets(t.Context(), &kmsv1.ListBucketsRequest{})
 	if err != nil || len(all.GetBuckets()) != 2 {
 		t.Errorf("got %v, %v", all, err)
 	}

@@ -88,7 +88,7 @@ func Table() []Folder {
 				"gateway/access", "gateway/keys", "gateway/objects", "gateway/sealed", "gateway/sigv4",
 				"backends", crc64nvme, prometheus, uuid, zap,
 			},
-			Tests: []string{"backends/...", "gateway/keys/keystest", aws},
+			Tests: []string{"backends/...", "gateway/keys/keystest", "kms/policy", aws},
 		},
 		{Dir: "gateway/sigv4", Allow: []string{crc64nvme}, Tests: []string{aws}},
 		{
@@ -103,7 +103,7 @@ func Table() []Folder {
 			Tests: []string{"kms/...", "hsm/..."},
 		},
 		{Dir: "gateway/keys/keystest", Allow: []string{"gateway/keys", "gateway/sealed"}},
-		{Dir: "gateway/access", Allow: []string{"kms/policy", prometheus, zap}},
+		{Dir: "gateway/access", Allow: []string{"gateway/keys", "kms/policy", prometheus, zap}, Tests: []string{"kms"}},
 		{Dir: "gateway/config", Allow: []string{"kms/config/settings"}},
 		{Dir: "gateway/server", Allow: []string{prometheus, zap}},
 

@@ -109,7 +109,7 @@ func watchedGateways(t *testing.T, n *nonces, store backends.Store, count int) [
 	for i := range clients {
 		g, err := gateway.New(gateway.Config{
 			Keys: readyRing{ring}, Stores: map[string]backends.Store{"main": store}, DefaultStore: "main",
-			Authorizer: access.NewOwners(access.NewLog(io.Discard)), Region: "us-east-1",
+			Authorizer: access.New(access.Default(), access.NewLog(io.Discard)), Region: "us-east-1",
 			Metrics: prometheus.NewRegistry(), Logger: zap.NewNop(), Suite: sealed.Suite{NewAEAD: n.newAEAD},
 		})
 		if err != nil {

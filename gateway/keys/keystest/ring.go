@@ -77,14 +77,12 @@ func (r *Ring) Bucket(_ context.Context, name string) (keys.Bucket, error) {
 }
 
 // Buckets is keys.Client's.
-func (r *Ring) Buckets(_ context.Context, owner string) ([]keys.Bucket, error) {
+func (r *Ring) Buckets(context.Context) ([]keys.Bucket, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []keys.Bucket
 	for _, b := range r.buckets {
-		if b.Owner == owner {
-			out = append(out, b)
-		}
+		out = append(out, b)
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
 	return out, r.fail

@@ -933,99 +933,11 @@ func (x *PoliciesResponse) GetDocument() *PolicyDocument {
 	return nil
 }
 
-type AllBucketsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *AllBucketsRequest) Reset() {
-	*x = AllBucketsRequest{}
-	mi := &file_kms_service_kmsv1_policies_proto_msgTypes[14]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *AllBucketsRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*AllBucketsRequest) ProtoMessage() {}
-
-func (x *AllBucketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_policies_proto_msgTypes[14]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use AllBucketsRequest.ProtoReflect.Descriptor instead.
-func (*AllBucketsRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_policies_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *AllBucketsRequest) GetLeaseId() string {
-	if x != nil {
-		return x.LeaseId
-	}
-	return ""
-}
-
-type AllBucketsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Buckets       []*Bucket              `protobuf:"bytes,1,rep,name=buckets,proto3" json:"buckets,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *AllBucketsResponse) Reset() {
-	*x = AllBucketsResponse{}
-	mi := &file_kms_service_kmsv1_policies_proto_msgTypes[15]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *AllBucketsResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*AllBucketsResponse) ProtoMessage() {}
-
-func (x *AllBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_policies_proto_msgTypes[15]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use AllBucketsResponse.ProtoReflect.Descriptor instead.
-func (*AllBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_policies_proto_rawDescGZIP(), []int{15}
-}
-
-func (x *AllBucketsResponse) GetBuckets() []*Bucket {
-	if x != nil {
-		return x.Buckets
-	}
-	return nil
-}
-
 var File_kms_service_kmsv1_policies_proto protoreflect.FileDescriptor
 
 const file_kms_service_kmsv1_policies_proto_rawDesc = "" +
 	"\n" +
-	" kms/service/kmsv1/policies.proto\x12\x11chatelaine.kms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekms/service/kmsv1/change.proto\x1a\x1bkms/service/kmsv1/kms.proto\"H\n" +
+	" kms/service/kmsv1/policies.proto\x12\x11chatelaine.kms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekms/service/kmsv1/change.proto\"H\n" +
 	"\x0ePolicyDocument\x12\x1a\n" +
 	"\bpolicies\x18\x01 \x01(\fR\bpolicies\x12\x1a\n" +
 	"\bentities\x18\x02 \x01(\fR\bentities\"\xc1\x01\n" +
@@ -1096,21 +1008,15 @@ const file_kms_service_kmsv1_policies_proto_rawDesc = "" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x8d\x01\n" +
 	"\x10PoliciesResponse\x12:\n" +
 	"\aversion\x18\x01 \x01(\v2 .chatelaine.kms.v1.PolicyVersionR\aversion\x12=\n" +
-	"\bdocument\x18\x02 \x01(\v2!.chatelaine.kms.v1.PolicyDocumentR\bdocument\".\n" +
-	"\x11AllBucketsRequest\x12\x19\n" +
-	"\blease_id\x18\x01 \x01(\tR\aleaseId\"I\n" +
-	"\x12AllBucketsResponse\x123\n" +
-	"\abuckets\x18\x01 \x03(\v2\x19.chatelaine.kms.v1.BucketR\abuckets2\x9f\x03\n" +
+	"\bdocument\x18\x02 \x01(\v2!.chatelaine.kms.v1.PolicyDocumentR\bdocument2\x9f\x03\n" +
 	"\rPolicyService\x12\\\n" +
 	"\vPutPolicies\x12%.chatelaine.kms.v1.PutPoliciesRequest\x1a&.chatelaine.kms.v1.PutPoliciesResponse\x12\\\n" +
 	"\vGetPolicies\x12%.chatelaine.kms.v1.GetPoliciesRequest\x1a&.chatelaine.kms.v1.GetPoliciesResponse\x12q\n" +
 	"\x12ListPolicyVersions\x12,.chatelaine.kms.v1.ListPolicyVersionsRequest\x1a-.chatelaine.kms.v1.ListPolicyVersionsResponse\x12_\n" +
-	"\fTestPolicies\x12&.chatelaine.kms.v1.TestPoliciesRequest\x1a'.chatelaine.kms.v1.TestPoliciesResponse2\xbc\x01\n" +
+	"\fTestPolicies\x12&.chatelaine.kms.v1.TestPoliciesRequest\x1a'.chatelaine.kms.v1.TestPoliciesResponse2a\n" +
 	"\n" +
 	"PolicyFeed\x12S\n" +
-	"\bPolicies\x12\".chatelaine.kms.v1.PoliciesRequest\x1a#.chatelaine.kms.v1.PoliciesResponse\x12Y\n" +
-	"\n" +
-	"AllBuckets\x12$.chatelaine.kms.v1.AllBucketsRequest\x1a%.chatelaine.kms.v1.AllBucketsResponseB$Z\"chatelaine/kms/service/kmsv1;kmsv1b\x06proto3"
+	"\bPolicies\x12\".chatelaine.kms.v1.PoliciesRequest\x1a#.chatelaine.kms.v1.PoliciesResponseB$Z\"chatelaine/kms/service/kmsv1;kmsv1b\x06proto3"
 
 var (
 	file_kms_service_kmsv1_policies_proto_rawDescOnce sync.Once
@@ -1124,7 +1030,7 @@ func file_kms_service_kmsv1_policies_proto_rawDescGZIP() []byte {
 	return file_kms_service_kmsv1_policies_proto_rawDescData
 }
 
-var file_kms_service_kmsv1_policies_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_kms_service_kmsv1_policies_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_kms_service_kmsv1_policies_proto_goTypes = []any{
 	(*PolicyDocument)(nil),             // 0: chatelaine.kms.v1.PolicyDocument
 	(*PolicyVersion)(nil),              // 1: chatelaine.kms.v1.PolicyVersion
@@ -1140,44 +1046,38 @@ var file_kms_service_kmsv1_policies_proto_goTypes = []any{
 	(*PolicyMiss)(nil),                 // 11: chatelaine.kms.v1.PolicyMiss
 	(*PoliciesRequest)(nil),            // 12: chatelaine.kms.v1.PoliciesRequest
 	(*PoliciesResponse)(nil),           // 13: chatelaine.kms.v1.PoliciesResponse
-	(*AllBucketsRequest)(nil),          // 14: chatelaine.kms.v1.AllBucketsRequest
-	(*AllBucketsResponse)(nil),         // 15: chatelaine.kms.v1.AllBucketsResponse
-	(*timestamppb.Timestamp)(nil),      // 16: google.protobuf.Timestamp
-	(*Change)(nil),                     // 17: chatelaine.kms.v1.Change
-	(*Bucket)(nil),                     // 18: chatelaine.kms.v1.Bucket
+	(*timestamppb.Timestamp)(nil),      // 14: google.protobuf.Timestamp
+	(*Change)(nil),                     // 15: chatelaine.kms.v1.Change
 }
 var file_kms_service_kmsv1_policies_proto_depIdxs = []int32{
-	16, // 0: chatelaine.kms.v1.PolicyVersion.created:type_name -> google.protobuf.Timestamp
+	14, // 0: chatelaine.kms.v1.PolicyVersion.created:type_name -> google.protobuf.Timestamp
 	0,  // 1: chatelaine.kms.v1.PutPoliciesRequest.document:type_name -> chatelaine.kms.v1.PolicyDocument
-	17, // 2: chatelaine.kms.v1.PutPoliciesRequest.change:type_name -> chatelaine.kms.v1.Change
+	15, // 2: chatelaine.kms.v1.PutPoliciesRequest.change:type_name -> chatelaine.kms.v1.Change
 	1,  // 3: chatelaine.kms.v1.PutPoliciesResponse.version:type_name -> chatelaine.kms.v1.PolicyVersion
 	1,  // 4: chatelaine.kms.v1.GetPoliciesResponse.version:type_name -> chatelaine.kms.v1.PolicyVersion
 	0,  // 5: chatelaine.kms.v1.GetPoliciesResponse.document:type_name -> chatelaine.kms.v1.PolicyDocument
 	1,  // 6: chatelaine.kms.v1.ListPolicyVersionsResponse.versions:type_name -> chatelaine.kms.v1.PolicyVersion
 	0,  // 7: chatelaine.kms.v1.TestPoliciesRequest.candidate:type_name -> chatelaine.kms.v1.PolicyDocument
-	16, // 8: chatelaine.kms.v1.TestPoliciesRequest.time:type_name -> google.protobuf.Timestamp
+	14, // 8: chatelaine.kms.v1.TestPoliciesRequest.time:type_name -> google.protobuf.Timestamp
 	10, // 9: chatelaine.kms.v1.TestPoliciesResponse.outcomes:type_name -> chatelaine.kms.v1.PolicyOutcome
 	11, // 10: chatelaine.kms.v1.PolicyOutcome.misses:type_name -> chatelaine.kms.v1.PolicyMiss
 	1,  // 11: chatelaine.kms.v1.PoliciesResponse.version:type_name -> chatelaine.kms.v1.PolicyVersion
 	0,  // 12: chatelaine.kms.v1.PoliciesResponse.document:type_name -> chatelaine.kms.v1.PolicyDocument
-	18, // 13: chatelaine.kms.v1.AllBucketsResponse.buckets:type_name -> chatelaine.kms.v1.Bucket
-	2,  // 14: chatelaine.kms.v1.PolicyService.PutPolicies:input_type -> chatelaine.kms.v1.PutPoliciesRequest
-	4,  // 15: chatelaine.kms.v1.PolicyService.GetPolicies:input_type -> chatelaine.kms.v1.GetPoliciesRequest
-	6,  // 16: chatelaine.kms.v1.PolicyService.ListPolicyVersions:input_type -> chatelaine.kms.v1.ListPolicyVersionsRequest
-	8,  // 17: chatelaine.kms.v1.PolicyService.TestPolicies:input_type -> chatelaine.kms.v1.TestPoliciesRequest
-	12, // 18: chatelaine.kms.v1.PolicyFeed.Policies:input_type -> chatelaine.kms.v1.PoliciesRequest
-	14, // 19: chatelaine.kms.v1.PolicyFeed.AllBuckets:input_type -> chatelaine.kms.v1.AllBucketsRequest
-	3,  // 20: chatelaine.kms.v1.PolicyService.PutPolicies:output_type -> chatelaine.kms.v1.PutPoliciesResponse
-	5,  // 21: chatelaine.kms.v1.PolicyService.GetPolicies:output_type -> chatelaine.kms.v1.GetPoliciesResponse
-	7,  // 22: chatelaine.kms.v1.PolicyService.ListPolicyVersions:output_type -> chatelaine.kms.v1.ListPolicyVersionsResponse
-	9,  // 23: chatelaine.kms.v1.PolicyService.TestPolicies:output_type -> chatelaine.kms.v1.TestPoliciesResponse
-	13, // 24: chatelaine.kms.v1.PolicyFeed.Policies:output_type -> chatelaine.kms.v1.PoliciesResponse
-	15, // 25: chatelaine.kms.v1.PolicyFeed.AllBuckets:output_type -> chatelaine.kms.v1.AllBucketsResponse
-	20, // [20:26] is the sub-list for method output_type
-	14, // [14:20] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	2,  // 13: chatelaine.kms.v1.PolicyService.PutPolicies:input_type -> chatelaine.kms.v1.PutPoliciesRequest
+	4,  // 14: chatelaine.kms.v1.PolicyService.GetPolicies:input_type -> chatelaine.kms.v1.GetPoliciesRequest
+	6,  // 15: chatelaine.kms.v1.PolicyService.ListPolicyVersions:input_type -> chatelaine.kms.v1.ListPolicyVersionsRequest
+	8,  // 16: chatelaine.kms.v1.PolicyService.TestPolicies:input_type -> chatelaine.kms.v1.TestPoliciesRequest
+	12, // 17: chatelaine.kms.v1.PolicyFeed.Policies:input_type -> chatelaine.kms.v1.PoliciesRequest
+	3,  // 18: chatelaine.kms.v1.PolicyService.PutPolicies:output_type -> chatelaine.kms.v1.PutPoliciesResponse
+	5,  // 19: chatelaine.kms.v1.PolicyService.GetPolicies:output_type -> chatelaine.kms.v1.GetPoliciesResponse
+	7,  // 20: chatelaine.kms.v1.PolicyService.ListPolicyVersions:output_type -> chatelaine.kms.v1.ListPolicyVersionsResponse
+	9,  // 21: chatelaine.kms.v1.PolicyService.TestPolicies:output_type -> chatelaine.kms.v1.TestPoliciesResponse
+	13, // 22: chatelaine.kms.v1.PolicyFeed.Policies:output_type -> chatelaine.kms.v1.PoliciesResponse
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_policies_proto_init() }
@@ -1186,7 +1086,6 @@ func file_kms_service_kmsv1_policies_proto_init() {
 		return
 	}
 	file_kms_service_kmsv1_change_proto_init()
-	file_kms_service_kmsv1_kms_proto_init()
 	file_kms_service_kmsv1_policies_proto_msgTypes[4].OneofWrappers = []any{}
 	file_kms_service_kmsv1_policies_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
@@ -1195,7 +1094,7 @@ func file_kms_service_kmsv1_policies_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_service_kmsv1_policies_proto_rawDesc), len(file_kms_service_kmsv1_policies_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

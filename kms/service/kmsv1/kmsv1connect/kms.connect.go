@@ -113,7 +113,7 @@ type GatewayServiceClient interface {
 	// UnconfirmMirrors notes that it may have none of the space's.
 	UnconfirmMirrors(context.Context, *kmsv1.UnconfirmMirrorsRequest) (*kmsv1.UnconfirmMirrorsResponse, error)
 	Bucket(context.Context, *kmsv1.BucketRequest) (*kmsv1.BucketResponse, error)
-	// ListBuckets answers the buckets of one owner by name.
+	// ListBuckets answers the buckets of one owner, or of all, by name.
 	ListBuckets(context.Context, *kmsv1.ListBucketsRequest) (*kmsv1.ListBucketsResponse, error)
 	// RegisterBucket waits until no gateway can use a removed bucket of this name any
 	// more: up to a lease and 2 s. "busy" when the deadline comes before.
@@ -367,7 +367,7 @@ type GatewayServiceHandler interface {
 	// UnconfirmMirrors notes that it may have none of the space's.
 	UnconfirmMirrors(context.Context, *kmsv1.UnconfirmMirrorsRequest) (*kmsv1.UnconfirmMirrorsResponse, error)
 	Bucket(context.Context, *kmsv1.BucketRequest) (*kmsv1.BucketResponse, error)
-	// ListBuckets answers the buckets of one owner by name.
+	// ListBuckets answers the buckets of one owner, or of all, by name.
 	ListBuckets(context.Context, *kmsv1.ListBucketsRequest) (*kmsv1.ListBucketsResponse, error)
 	// RegisterBucket waits until no gateway can use a removed bucket of this name any
 	// more: up to a lease and 2 s. "busy" when the deadline comes before.

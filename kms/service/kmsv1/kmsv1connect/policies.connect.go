@@ -52,8 +52,6 @@ const (
 	PolicyServiceTestPoliciesProcedure = "/chatelaine.kms.v1.PolicyService/TestPolicies"
 	// PolicyFeedPoliciesProcedure is the fully-qualified name of the PolicyFeed's Policies RPC.
 	PolicyFeedPoliciesProcedure = "/chatelaine.kms.v1.PolicyFeed/Policies"
-	// PolicyFeedAllBucketsProcedure is the fully-qualified name of the PolicyFeed's AllBuckets RPC.
-	PolicyFeedAllBucketsProcedure = "/chatelaine.kms.v1.PolicyFeed/AllBuckets"
 )
 
 // PolicyServiceClient is a client for the chatelaine.kms.v1.PolicyService service.
@@ -234,9 +232,6 @@ func (UnimplementedPolicyServiceHandler) TestPolicies(context.Context, *kmsv1.Te
 type PolicyFeedClient interface {
 	// Policies answers the policies that hold. Needs a lease.
 	Policies(context.Context, *kmsv1.PoliciesRequest) (*kmsv1.PoliciesResponse, error)
-	// AllBuckets answers the buckets of all owners, by name: which of them a principal is
-	// shown, the gateway decides. Needs a lease.
-	AllBuckets(context.Context, *kmsv1.AllBucketsRequest) (*kmsv1.AllBucketsResponse, error)
 }
 
 // NewPolicyFeedClient constructs a client for the chatelaine.kms.v1.PolicyFeed service. By default,
@@ -256,19 +251,12 @@ func NewPolicyFeedClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(policyFeedMethods.ByName("Policies")),
 			connect.WithClientOptions(opts...),
 		),
-		allBuckets: connect.NewClient[kmsv1.AllBucketsRequest, kmsv1.AllBucketsResponse](
-			httpClient,
-			baseURL+PolicyFeedAllBucketsProcedure,
-			connect.WithSchema(policyFeedMethods.ByName("AllBuckets")),
-			connect.WithClientOptions(opts...),
-		),
 	}
 }
 
 // policyFeedClient implements PolicyFeedClient.
 type policyFeedClient struct {
-	policies   *connect.Client[kmsv1.PoliciesRequest, kmsv1.PoliciesResponse]
-	allBuckets *connect.Client[kmsv1.AllBucketsRequest, kmsv1.AllBucketsResponse]
+	policies *connect.Client[kmsv1.PoliciesRequest, kmsv1.PoliciesResponse]
 }
 
 // Policies calls chatelaine.kms.v1.PolicyFeed.Policies.
@@ -280,22 +268,10 @@ func (c *policyFeedClient) Policies(ctx context.Context, req *kmsv1.PoliciesRequ
 	return nil, err
 }
 
-// AllBuckets calls chatelaine.kms.v1.PolicyFeed.AllBuckets.
-func (c *policyFeedClient) AllBuckets(ctx context.Context, req *kmsv1.AllBucketsRequest) (*kmsv1.AllBucketsResponse, error) {
-	response, err := c.allBuckets.CallUnary(ctx, connect.NewRequest(req))
-	if response != nil {
-		return response.Msg, err
-	}
-	return nil, err
-}
-
 // PolicyFeedHandler is an implementation of the chatelaine.kms.v1.PolicyFeed service.
 type PolicyFeedHandler interface {
 	// Policies answers the policies that hold. Needs a lease.
 	Policies(context.Context, *kmsv1.PoliciesRequest) (*kmsv1.PoliciesResponse, error)
-	// AllBuckets answers the buckets of all owners, by name: which of them a principal is
-	// shown, the gateway decides. Needs a lease.
-	AllBuckets(context.Context, *kmsv1.AllBucketsRequest) (*kmsv1.AllBucketsResponse, error)
 }
 
 // NewPolicyFeedHandler builds an HTTP handler from the service implementation. It returns the path
@@ -311,18 +287,10 @@ func NewPolicyFeedHandler(svc PolicyFeedHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(policyFeedMethods.ByName("Policies")),
 		connect.WithHandlerOptions(opts...),
 	)
-	policyFeedAllBucketsHandler := connect.NewUnaryHandlerSimple(
-		PolicyFeedAllBucketsProcedure,
-		svc.AllBuckets,
-		connect.WithSchema(policyFeedMethods.ByName("AllBuckets")),
-		connect.WithHandlerOptions(opts...),
-	)
 	return "/chatelaine.kms.v1.PolicyFeed/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case PolicyFeedPoliciesProcedure:
 			policyFeedPoliciesHandler.ServeHTTP(w, r)
-		case PolicyFeedAllBucketsProcedure:
-			policyFeedAllBucketsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -334,8 +302,4 @@ type UnimplementedPolicyFeedHandler struct{}
 
 func (UnimplementedPolicyFeedHandler) Policies(context.Context, *kmsv1.PoliciesRequest) (*kmsv1.PoliciesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.PolicyFeed.Policies is not implemented"))
-}
-
-func (UnimplementedPolicyFeedHandler) AllBuckets(context.Context, *kmsv1.AllBucketsRequest) (*kmsv1.AllBucketsResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.PolicyFeed.AllBuckets is not implemented"))
 }
