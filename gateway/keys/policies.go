@@ -39,12 +39,18 @@ func (c *Client) findPolicies(ctx context.Context) (*Policies, error) {
 	if err := c.lease.ensure(ctx); err != nil {
 		return nil, err
 	}
-	generation := c.generation.load()
-	if held := c.policies.Load(); held != nil && held.generation == generation {
-		return held.policies, nil
+	for range 3 { // while answers are older than the last revocation
+		generation := c.generation.load()
+		if held := c.policies.Load(); held != nil && held.generation == generation {
+			return held.policies, nil
+		}
+		flight := "policies " + strconv.FormatUint(generation, 16)
+		p, err := shared(ctx, c, flight, c.fetchPolicies)
+		if err != nil || generation == c.generation.load() {
+			return p, err
+		}
 	}
-	flight := "policies " + strconv.FormatUint(generation, 16)
-	return shared(ctx, c, flight, c.fetchPolicies)
+	return nil, fmt.Errorf("%w: policies are being changed", ErrUnavailable)
 }
 
 // fetchPolicies asks the KMS for the policies, unless they are those that are here,

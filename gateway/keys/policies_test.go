@@ -109,7 +109,7 @@ func TestPoliciesSurviveTheRestartOfTheKMS(t *testing.T) {
 	w.putPolicies(t, "text")
 	first := w.held(t)
 	w.restartKMS(t, zap.NewNop())
-	w.Client.revoked() // as after a push that was lost
+	w.askAgain() // as after a revocation of something else
 	if w.held(t) != first {
 		t.Error("the same policies are another pointer")
 	}
