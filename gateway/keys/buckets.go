@@ -102,10 +102,14 @@ func (c *Client) RegisterBucket(ctx context.Context, n NewBucket) (Bucket, error
 }
 
 func (c *Client) registerBucket(ctx context.Context, n NewBucket) (Bucket, error) {
+	etag := kms.ETagBackend
+	if n.MD5 {
+		etag = kms.ETagMD5
+	}
 	var answer *kmsv1.RegisterBucketResponse
 	err := c.edit(ctx, "RegisterBucket", c.timeout+c.lease.ttl()+settling, func(ctx context.Context) (err error) {
 		answer, err = c.rpc.RegisterBucket(ctx, &kmsv1.RegisterBucketRequest{
-			Name: n.Name, Store: n.Store, StoreName: n.StoreName, Owner: n.Owner, Kek: n.KEK,
+			Name: n.Name, Store: n.Store, StoreName: n.StoreName, Owner: n.Owner, Kek: n.KEK, Etag: string(etag),
 		})
 		return err
 	})

@@ -58,6 +58,7 @@ type Bucket struct {
 type NewBucket struct {
 	Name, Store, StoreName, Owner string
 	KEK                           string // empty means the KMS's default
+	MD5                           bool   // ETags are the MD5 of the plaintext
 }
 
 // BucketKey is one epoch's key of a bucket. It is a value to be used now and not

@@ -100,7 +100,7 @@ func (r *Ring) RegisterBucket(_ context.Context, n keys.NewBucket) (keys.Bucket,
 	} else if ok {
 		return keys.Bucket{}, keys.ErrBucketExists
 	}
-	b := keys.Bucket{Name: n.Name, Store: n.Store, StoreName: n.StoreName, Owner: n.Owner, KEK: "main", Created: time.Now()}
+	b := keys.Bucket{Name: n.Name, Store: n.Store, StoreName: n.StoreName, Owner: n.Owner, KEK: "main", MD5: n.MD5, Created: time.Now()}
 	_, _ = rand.Read(b.Space[:])
 	r.buckets[n.Name] = b
 	return b, nil
