@@ -77,9 +77,9 @@ func (s *Service) openEnvelope(b keys.Bucket, key string, info backends.Info, fi
 type keyFinder func(id sealed.KeyID) (keys.BucketKey, error)
 
 // stat puts together what clients see of an object.
-func stat(b keys.Bucket, info backends.Info, e sealed.Envelope, size int64) Stat {
+func stat(b keys.Bucket, info backends.Info, e sealed.Envelope, size int64, etag string) Stat {
 	return Stat{
-		Key: info.Key, Size: size, ETag: visibleETag(info.ETag), Modified: info.Modified, Version: info.Version,
+		Key: info.Key, Size: size, ETag: etag, Modified: info.Modified, Version: info.Version,
 		Class: info.Class, TagCount: info.TagCount, Lock: info.Attributes.Lock, Attributes: fromSealed(e.Attributes), Checksums: checksumsOf(e.Attributes), KEK: b.KEK,
 	}
 }

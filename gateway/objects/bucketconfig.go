@@ -91,7 +91,8 @@ func (s *Service) SetBucketConfig(ctx context.Context, b keys.Bucket, name strin
 	if err != nil {
 		return err
 	}
+	b.MD5 = false // nobody asks for its ETag
 	r := PutRequest{Bucket: b, Key: configPrefix + name, Body: bytes.NewReader(data), Size: int64(len(data))}
-	_, _, err = s.sealAndStore(ctx, store, bk, r)
+	_, err = s.sealAndStore(ctx, store, bk, r)
 	return wrap(err, "storing a configuration of", b)
 }

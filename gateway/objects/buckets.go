@@ -88,7 +88,7 @@ var errForeign = errors.New("bucket of another kind exists")
 type making func(store backends.Store, ctx context.Context, bucket string) error
 
 func (s *Service) createBucket(ctx context.Context, principal, name string, create making) error {
-	b, err := s.keys.RegisterBucket(ctx, keys.NewBucket{Name: name, Store: s.store, StoreName: s.prefix + name, Owner: principal})
+	b, err := s.keys.RegisterBucket(ctx, keys.NewBucket{Name: name, Store: s.store, StoreName: s.prefix + name, Owner: principal, MD5: s.wantsMD5(name)})
 	begun := errors.Is(err, keys.ErrBucketOwned) && !b.Active
 	if err != nil && !begun {
 		return fmt.Errorf("objects: registering bucket %q: %w", name, err)

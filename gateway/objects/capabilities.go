@@ -190,7 +190,10 @@ func (l *versionLister) fill() error {
 		if err != nil {
 			return err
 		}
-		added := l.add(page)
+		added, err := l.add(page)
+		if err != nil {
+			return err
+		}
 		l.out.Truncated, l.out.NextKey, l.out.NextVersionMarker = page.Truncated, page.NextKey, page.NextVersionMark
 		l.opts.Limit -= added
 		if !page.Truncated || l.opts.Limit <= 0 || added == len(page.Versions)+len(page.Prefixes) {
@@ -204,13 +207,17 @@ func (l *versionLister) fill() error {
 }
 
 // add takes over what clients may see.
-func (l *versionLister) add(page *backends.VersionsPage) (added int) {
+func (l *versionLister) add(page *backends.VersionsPage) (added int, err error) {
 	visible := slices.DeleteFunc(slices.Clone(page.Versions), func(v backends.VersionInfo) bool { return Reserved(v.Key) })
 	infos := make([]backends.Info, len(visible))
 	for i, v := range visible {
 		infos[i] = v.Info
 	}
-	for i, e := range l.rows.entries(infos) {
+	entries := l.rows.entries(infos)
+	if err := l.rows.showMD5s(l.ctx, infos, entries); err != nil {
+		return 0, err
+	}
+	for i, e := range entries {
 		v := visible[i]
 		l.out.Versions = append(l.out.Versions, VersionEntry{Entry: e, Version: v.Version, Latest: v.Latest, Marker: v.Marker})
 	}
@@ -221,7 +228,7 @@ func (l *versionLister) add(page *backends.VersionsPage) (added int) {
 			added++
 		}
 	}
-	return added
+	return added, nil
 }
 
 // PartsOf lists the parts of an object, for GetObjectAttributes: plaintext

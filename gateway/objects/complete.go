@@ -43,7 +43,11 @@ func (s *Service) complete(ctx context.Context, u *upload, r CompleteRequest) (P
 	if err != nil {
 		return PutResult{}, err
 	}
-	tail, err := s.suite.NewTail(u.stash.DEK, c.parts, checksum.late(), nil)
+	if c.cond, err = s.writeConditions(ctx, u.Bucket, u.Key, "", r.IfMatch, r.IfNoneMatch); err != nil {
+		return PutResult{}, err
+	}
+	md5 := c.md5()
+	tail, err := s.suite.NewTail(u.stash.DEK, c.parts, checksum.late(), md5)
 	if err != nil {
 		return PutResult{}, err
 	}
@@ -58,7 +62,7 @@ func (s *Service) complete(ctx context.Context, u *upload, r CompleteRequest) (P
 		return PutResult{}, err
 	}
 	return PutResult{
-		ETag: visibleETag(written.ETag), Version: written.Version, Modified: written.Modified,
+		ETag: s.wrote(u.Bucket, u.Key, written.ETag, md5, len(c.parts)), Version: written.Version, Modified: written.Modified,
 		Size: c.length(), KEK: u.Bucket.KEK, Checksum: checksum,
 	}, nil
 }
@@ -83,6 +87,7 @@ type completion struct {
 	r      CompleteRequest
 	parts  []sealed.Part
 	pieces []backends.Part // what the backend puts together
+	cond   backends.Conditions
 }
 
 // openParts verifies the client's list of parts.
@@ -146,7 +151,7 @@ func (c *completion) finish(ctx context.Context, tail *sealed.Tail) (backends.Wr
 	if err := c.storeTail(ctx, tail); err != nil {
 		return backends.Written{}, err
 	}
-	return c.mp.Complete(ctx, c.backendID(), c.pieces, writeConditions(c.r.IfMatch, c.r.IfNoneMatch))
+	return c.mp.Complete(ctx, c.backendID(), c.pieces, c.cond)
 }
 
 // storeTail stores what follows the parts: as a part of its own, or together with

@@ -68,7 +68,11 @@ func (s *Service) copy(ctx context.Context, q *query, r CopyRequest) (CopyResult
 		}
 	}
 	result := CopyResult{SourceVersion: f.info.Version, Checksums: st.Checksums}
-	if r.Algorithm != "" && !hasWhole(st.Checksums, r.Algorithm) {
+	again, err := q.sealsAgain(f, st, r)
+	if err != nil {
+		return CopyResult{}, err
+	}
+	if again {
 		result.PutResult, result.Checksums, err = s.copyPlain(ctx, q, f, st, r)
 	} else {
 		result.PutResult, err = s.copySealed(ctx, q, f, r)
@@ -78,6 +82,20 @@ func (s *Service) copy(ctx context.Context, q *query, r CopyRequest) (CopyResult
 	}
 	result.Size = f.table.Length()
 	return result, err
+}
+
+// sealsAgain says whether the copy needs something that only reading the source's
+// plaintext gives: a checksum, or an MD5 for its ETag. An MD5 is forgone where one
+// PUT could not hold the copy.
+func (q *query) sealsAgain(f *found, st Stat, r CopyRequest) (bool, error) {
+	if r.Algorithm != "" && !hasWhole(st.Checksums, r.Algorithm) {
+		return true, nil
+	}
+	if !r.Bucket.MD5 || f.table.Length() > MaxPut {
+		return false, nil
+	}
+	sum, _, err := q.md5(f)
+	return sum == nil, err
 }
 
 // source finds the object to copy and all that is sealed about it.
@@ -140,14 +158,32 @@ func (s *Service) copySealed(ctx context.Context, q *query, f *found, r CopyRequ
 	if err != nil {
 		return PutResult{}, err
 	}
-	c := &copying{query: q, f: f, store: store, id: idOf(r.Bucket, r.Key, ""), opts: &backends.PutOptions{
-		Attributes: attrs, Conditions: writeConditions(r.IfMatch, r.IfNoneMatch),
-	}}
+	cond, err := s.writeConditions(ctx, r.Bucket, r.Key, "", r.IfMatch, r.IfNoneMatch)
+	if err != nil {
+		return PutResult{}, err
+	}
+	c := &copying{query: q, f: f, store: store, id: idOf(r.Bucket, r.Key, ""), opts: &backends.PutOptions{Attributes: attrs, Conditions: cond}}
 	written, err := c.run(ctx)
 	if err == nil {
 		err = s.keys.Live(bk.ID) // as guarded.ended
 	}
-	return PutResult{ETag: visibleETag(written.ETag), Version: written.Version, Modified: written.Modified, KEK: r.Bucket.KEK}, err
+	if err != nil {
+		return PutResult{}, err
+	}
+	etag, err := q.copyETag(f, r, written.ETag)
+	return PutResult{ETag: etag, Version: written.Version, Modified: written.Modified, KEK: r.Bucket.KEK}, err
+}
+
+// copyETag is the visible ETag of a copy of sealed bytes. It has the source's MD5.
+func (q *query) copyETag(f *found, r CopyRequest, etag string) (string, error) {
+	if !r.Bucket.MD5 {
+		return visibleETag(etag), nil
+	}
+	sum, parts, err := q.md5(f)
+	if err != nil {
+		return "", err
+	}
+	return q.wrote(r.Bucket, r.Key, etag, sum, parts), nil
 }
 
 // envelope is the source's, with what the client replaces. The checksums speak of
@@ -159,7 +195,8 @@ func (r CopyRequest) envelope(e sealed.Envelope) sealed.Envelope {
 	}
 	kept := e.Attributes
 	e.Attributes = r.Attributes.toSealed()
-	e.Attributes.Checksums, e.Attributes.LateChecksum, e.Attributes.MD5 = kept.Checksums, kept.LateChecksum, kept.MD5
+	e.Attributes.Checksums, e.Attributes.LateChecksum = kept.Checksums, kept.LateChecksum
+	e.Attributes.MD5, e.Attributes.LateMD5 = kept.MD5, kept.LateMD5
 	return e
 }
 
@@ -251,7 +288,7 @@ func (c *copying) copyParts(ctx context.Context, copier backends.Copier, mp back
 	return mp.Complete(ctx, upload, parts, c.opts.Conditions)
 }
 
-// copyPlain opens the source and seals it again, for a checksum that it lacks.
+// copyPlain opens the source and seals it again, for a checksum or an MD5 that it lacks.
 func (s *Service) copyPlain(ctx context.Context, q *query, f *found, st Stat, r CopyRequest) (PutResult, []Checksum, error) {
 	reader, err := q.fetchWhole(f)
 	if err != nil {
@@ -260,18 +297,35 @@ func (s *Service) copyPlain(ctx context.Context, q *query, f *found, st Stat, r 
 	defer func() { _ = reader.Close() }()
 	body := piped(reader)
 	defer func() { _ = body.Close() }()
-	h := &hashing{src: body, h: r.Algorithm.NewHash()}
 	put := PutRequest{
-		Bucket: r.Bucket, Key: r.Key, Body: h, Size: f.table.Length(), Attributes: st.Attributes,
-		Late: r.Algorithm, LateValue: func() []byte { return h.h.Sum(nil) }, MD5: f.env.Attributes.MD5,
+		Bucket: r.Bucket, Key: r.Key, Body: body, Size: f.table.Length(), Attributes: st.Attributes,
+		Checksums: wholeChecksums(st.Checksums), MD5: f.env.Attributes.MD5,
 		IfMatch: r.IfMatch, IfNoneMatch: r.IfNoneMatch, StoreAttributes: r.StoreAttributes,
+	}
+	if r.Algorithm != "" && !hasWhole(put.Checksums, r.Algorithm) {
+		h := &hashing{src: body, h: r.Algorithm.NewHash()}
+		put.Body, put.Checksums, put.Late, put.LateValue = h, nil, r.Algorithm, func() []byte { return h.h.Sum(nil) }
 	}
 	if r.Replace {
 		put.Attributes = r.Attributes
 	}
 	put.Redirect = r.Redirect
 	result, err := s.Put(ctx, put)
-	return result, []Checksum{{Algorithm: r.Algorithm, Value: h.h.Sum(nil)}}, err
+	if put.LateValue != nil {
+		put.Checksums = []Checksum{{Algorithm: r.Algorithm, Value: put.LateValue()}}
+	}
+	return result, put.Checksums, err
+}
+
+// wholeChecksums are those of the whole plaintext, which stay true of an object that
+// is not in parts any more.
+func wholeChecksums(all []Checksum) (whole []Checksum) {
+	for _, c := range all {
+		if !c.Composite {
+			whole = append(whole, c)
+		}
+	}
+	return whole
 }
 
 // fetchWhole reads all of an object that is known by now.

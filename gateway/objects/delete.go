@@ -16,9 +16,9 @@ func (s *Service) Delete(ctx context.Context, r DeleteRequest) (backends.Deleted
 	if err != nil {
 		return backends.Deleted{}, err
 	}
-	opts := &backends.DeleteOptions{
-		Conditions:       backends.Conditions{IfMatch: backendETags(r.IfMatch)},
-		BypassGovernance: r.BypassGovernance,
+	opts := &backends.DeleteOptions{BypassGovernance: r.BypassGovernance}
+	if opts.Conditions, err = s.writeConditions(ctx, r.Bucket, r.Key, r.Version, r.IfMatch, nil); err != nil {
+		return backends.Deleted{}, fmt.Errorf("objects: deleting %q: %w", r.Key, err)
 	}
 	deleted, err := store.Delete(ctx, idOf(r.Bucket, r.Key, r.Version), opts)
 	if err != nil {

@@ -25,7 +25,7 @@ func (s *Service) Get(ctx context.Context, r GetRequest) (*Reader, error) {
 		reader, err = q.get()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("objects: getting %q: %w", r.Key, visibleError(err))
+		return nil, fmt.Errorf("objects: getting %q: %w", r.Key, q.visibleError(err))
 	}
 	return reader, nil
 }
@@ -37,6 +37,7 @@ type query struct {
 	r     GetRequest
 	store backends.Store
 	id    backends.ObjectID
+	key   keyFinder // nil: the keyring
 }
 
 func (s *Service) newQuery(ctx context.Context, r GetRequest) (*query, error) {
@@ -47,8 +48,10 @@ func (s *Service) newQuery(ctx context.Context, r GetRequest) (*query, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Conditions.IfMatch = backendETags(r.Conditions.IfMatch)
-	r.Conditions.IfNoneMatch = backendETags(r.Conditions.IfNoneMatch)
+	if !r.Bucket.MD5 { // else check has them as they are
+		r.Conditions.IfMatch = backendETags(r.Conditions.IfMatch)
+		r.Conditions.IfNoneMatch = backendETags(r.Conditions.IfNoneMatch)
+	}
 	return &query{Service: s, ctx: ctx, r: r, store: store, id: idOf(r.Bucket, r.Key, r.Version)}, nil
 }
 
@@ -58,10 +61,14 @@ type found struct {
 	env   sealed.Envelope
 	keyID [16]byte
 	table *sealed.Table
+	full  *sealed.Table // of a single PUT, with what its trailer says; nil until it is read
 }
 
 // get asks as if the object were of a single PUT, which one answer then serves.
 func (q *query) get() (*Reader, error) {
+	if q.r.Bucket.MD5 && !q.r.Conditions.IsZero() {
+		return q.getChecked()
+	}
 	if reader, err := q.getKnown(); reader != nil || err != nil {
 		return reader, err
 	}
@@ -146,7 +153,11 @@ func (q *query) answerKnown(object *backends.Object, known cachedTable, span Spa
 
 // open authenticates an answer's envelope.
 func (q *query) open(info backends.Info) (*found, error) {
-	env, id, err := q.openEnvelope(q.r.Bucket, q.r.Key, info, q.finder(q.ctx, q.r.Bucket))
+	find := q.key
+	if find == nil {
+		find = q.finder(q.ctx, q.r.Bucket)
+	}
+	env, id, err := q.openEnvelope(q.r.Bucket, q.r.Key, info, find)
 	if err != nil {
 		return nil, err
 	}

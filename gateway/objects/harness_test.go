@@ -95,7 +95,7 @@ func (w *world) replica() *Service {
 	w.t.Helper()
 	s, err := New(Config{
 		Keys: w.ring, Stores: map[string]backends.Store{"main": w.store}, DefaultStore: "main",
-		Prefix: "there-", Logger: zap.NewNop(),
+		Prefix: "there-", MD5Buckets: []string{"md5-*"}, Logger: zap.NewNop(),
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -20,7 +20,7 @@ func (s *Service) Head(ctx context.Context, r GetRequest) (Stat, Span, error) {
 	}
 	st, span, err := q.head()
 	if err != nil {
-		return Stat{}, Span{}, fmt.Errorf("objects: asking for %q: %w", r.Key, visibleError(err))
+		return Stat{}, Span{}, fmt.Errorf("objects: asking for %q: %w", r.Key, q.visibleError(err))
 	}
 	return st, span, nil
 }
@@ -46,11 +46,27 @@ func (q *query) head() (Stat, Span, error) {
 
 // find asks the backend for the envelope alone.
 func (q *query) find() (*found, error) {
+	if q.r.Bucket.MD5 {
+		return q.findChecked()
+	}
 	info, err := q.store.Head(q.ctx, q.id, &backends.GetOptions{Conditions: q.r.Conditions})
 	if err != nil {
 		return nil, err
 	}
 	return q.open(info)
+}
+
+// findChecked is find where the backend does not know the ETags of conditions.
+func (q *query) findChecked() (*found, error) {
+	info, err := q.store.Head(q.ctx, q.id, nil)
+	if err != nil {
+		return nil, err
+	}
+	f, err := q.open(info)
+	if err != nil {
+		return nil, err
+	}
+	return f, q.check(f)
 }
 
 func (q *query) headMultipart(f *found) (Stat, Span, error) {
@@ -59,7 +75,11 @@ func (q *query) headMultipart(f *found) (Stat, Span, error) {
 		return Stat{}, Span{}, fmt.Errorf("%w: no object is stored in %d bytes", sealed.ErrCorrupt, f.info.Size)
 	}
 	span, err := resolve(q.r.Range, length)
-	return stat(q.r.Bucket, f.info, f.env, length), span, err
+	if err != nil {
+		return Stat{}, Span{}, err
+	}
+	etag, err := q.etag(f)
+	return stat(q.r.Bucket, f.info, f.env, length, etag), span, err
 }
 
 // spanOf is what a range or part number means for an object.

@@ -114,7 +114,11 @@ func (l *lister) add(page *backends.Page) (hidden int, err error) {
 		visible = slices.DeleteFunc(slices.Clone(visible), isReserved)
 	}
 	hidden = len(page.Entries) - len(visible)
-	l.out.Entries = append(l.out.Entries, l.rows.entries(visible)...)
+	entries := l.rows.entries(visible)
+	if err := l.rows.showMD5s(l.ctx, visible, entries); err != nil {
+		return hidden, err
+	}
+	l.out.Entries = append(l.out.Entries, entries...)
 	for _, e := range visible {
 		l.out.Last = max(l.out.Last, e.Key)
 	}

@@ -37,12 +37,15 @@ func (s *Service) Put(ctx context.Context, r PutRequest) (PutResult, error) {
 	if r, err = r.hold(); err != nil {
 		return PutResult{}, err
 	}
-	written, late, err := s.sealAndStore(ctx, store, bk, r)
+	made, err := s.sealAndStore(ctx, store, bk, r)
 	if err != nil {
 		return PutResult{}, fmt.Errorf("objects: putting %q: %w", r.Key, err)
 	}
-	result := PutResult{ETag: visibleETag(written.ETag), Version: written.Version, Modified: written.Modified, Size: r.Size, KEK: r.Bucket.KEK}
-	if result.Checksum = late; late == nil && len(r.Checksums) > 0 {
+	result := PutResult{
+		ETag: s.wrote(r.Bucket, r.Key, made.ETag, made.md5, 0), Version: made.Version, Modified: made.Modified,
+		Size: r.Size, KEK: r.Bucket.KEK, Checksum: made.late,
+	}
+	if made.late == nil && len(r.Checksums) > 0 {
 		result.Checksum = &r.Checksums[0]
 	}
 	return result, nil
@@ -58,9 +61,10 @@ func checkPut(key string, size int64) error {
 	return nil
 }
 
-// hold reads a small body whose checksum comes late, so that it is not late.
+// hold reads a small body of which something comes late, so that it is not late.
 func (r PutRequest) hold() (PutRequest, error) {
-	if r.Late == "" || r.Size > holdLimit {
+	lacksMD5 := r.Bucket.MD5 && r.MD5 == nil
+	if r.Late == "" && !lacksMD5 || r.Size > holdLimit {
 		return r, nil
 	}
 	body := make([]byte, r.Size)
@@ -73,6 +77,12 @@ func (r PutRequest) hold() (PutRequest, error) {
 		return r, fmt.Errorf("objects: reading the end of a body: %w", err)
 	}
 	r.Body = bytes.NewReader(body)
+	if lacksMD5 {
+		r.MD5 = md5Of(body)
+	}
+	if r.Late == "" {
+		return r, nil
+	}
 	if r.LateValue == nil {
 		h := r.Late.NewHash()
 		_, _ = h.Write(body)
@@ -90,40 +100,54 @@ func shortBody(err error) error {
 	return fmt.Errorf("objects: reading a body: %w", err)
 }
 
-// sealAndStore streams the sealed object to the store. It returns the late checksum,
-// or nil where there is none.
-func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk keys.BucketKey, r PutRequest) (backends.Written, *Checksum, error) {
+// made is what came of sealAndStore.
+type made struct {
+	backends.Written
+	late *Checksum // nil where none came late
+	md5  []byte    // nil where it is not known
+}
+
+// sealAndStore streams the sealed object to the store.
+func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk keys.BucketKey, r PutRequest) (out made, err error) {
+	cond, err := s.writeConditions(ctx, r.Bucket, r.Key, "", r.IfMatch, r.IfNoneMatch)
+	if err != nil {
+		return out, err
+	}
 	dek, err := s.suite.NewDEK()
 	if err != nil {
-		return backends.Written{}, nil, err
+		return out, err
 	}
 	var sealer *sealed.Sealer
-	var late *Checksum
 	options, done := s.stream(r.Size)
 	defer done()
 	if r.Late != "" {
 		options.Checksum = func() (sealed.Checksum, error) {
-			late = r.lateChecksum(sealer)
-			return late.toSealed(), nil
+			out.late = r.lateChecksum(sealer)
+			return out.late.toSealed(), nil
 		}
 	}
+	if out.md5 = r.MD5; r.lateMD5() {
+		var sum func() []byte
+		r.Body, sum = md5ed(r.Body)
+		options.MD5 = func() []byte { out.md5 = sum(); return out.md5 }
+	}
 	if sealer, err = s.suite.NewSealer(r.Body, r.Size, dek, options); err != nil {
-		return backends.Written{}, nil, err
+		return out, err
 	}
 	defer func() { _ = sealer.Close() }()
 	attrs, err := s.storedAttributes(r.Bucket, r.Key, bk, s.singleEnvelope(r, dek, sealer.Part().Salt), r.StoreAttributes)
 	if err != nil {
-		return backends.Written{}, nil, err
+		return out, err
 	}
 	guard := &guarded{src: sealer, live: func() error { return s.keys.Live(bk.ID) }}
 	defer watched(ctx, guard.live)()
-	opts := &backends.PutOptions{Attributes: attrs, Conditions: writeConditions(r.IfMatch, r.IfNoneMatch)}
-	written, err := s.storeWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
-	if err = guard.ended(err); err != nil {
-		return written, nil, err
-	}
-	return written, late, nil
+	opts := &backends.PutOptions{Attributes: attrs, Conditions: cond}
+	out.Written, err = s.storeWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
+	return out, guard.ended(err)
 }
+
+// lateMD5 says that the trailer is to carry the body's MD5.
+func (r PutRequest) lateMD5() bool { return r.Bucket.MD5 && r.MD5 == nil && r.Late.fitsMD5() }
 
 // lateChecksum is what the caller's LateValue gives, or the CRC64NVME that the
 // sealer knows once it has read the body.
@@ -143,7 +167,7 @@ func (s *Service) singleEnvelope(r PutRequest, dek sealed.Key, salt sealed.Salt)
 		e.Attributes.Checksums = append(e.Attributes.Checksums, c.toSealed())
 	}
 	e.Attributes.LateChecksum = r.Late.toSealed()
-	e.Attributes.MD5 = r.MD5
+	e.Attributes.MD5, e.Attributes.LateMD5 = r.MD5, r.lateMD5()
 	return e
 }
 
@@ -178,10 +202,6 @@ func storeParts(ctx context.Context, mp backends.Multiparter, upload backends.Up
 		parts = append(parts, part)
 	}
 	return mp.Complete(ctx, upload, parts, cond)
-}
-
-func writeConditions(ifMatch, ifNoneMatch []string) backends.Conditions {
-	return backends.Conditions{IfMatch: backendETags(ifMatch), IfNoneMatch: backendETags(ifNoneMatch)}
 }
 
 // guarded passes sealed bytes on for as long as the key may be used, and keeps

@@ -85,7 +85,11 @@ func (q *query) reader(f *found, span Span, object *backends.Object, header []by
 // stat says what is known of an object, with its late checksum where that was
 // asked for.
 func (q *query) stat(f *found) (Stat, error) {
-	st := stat(q.r.Bucket, f.info, f.env, f.table.Length())
+	etag, err := q.etag(f)
+	if err != nil {
+		return Stat{}, err
+	}
+	st := stat(q.r.Bucket, f.info, f.env, f.table.Length(), etag)
 	if f.env.Kind == sealed.Multipart {
 		st.Parts = f.table.Len()
 	}
@@ -109,16 +113,26 @@ func (q *query) lateChecksum(f *found) (sealed.Checksum, bool, error) {
 		if f.env.Attributes.LateChecksum == sealed.NoChecksum {
 			return sealed.Checksum{}, false, nil
 		}
-		data, err := q.trailer(f)
-		if err != nil {
-			return sealed.Checksum{}, false, err
-		}
-		if table, err = q.suite.OpenSingleTrailer(data, f.env, f.info.Size); err != nil {
+		var err error
+		if table, err = q.singleTrailer(f); err != nil {
 			return sealed.Checksum{}, false, err
 		}
 	}
 	c, ok := table.Checksum()
 	return c, ok, nil
+}
+
+// singleTrailer reads the trailer of an object of a single PUT, once.
+func (q *query) singleTrailer(f *found) (*sealed.Table, error) {
+	if f.full != nil {
+		return f.full, nil
+	}
+	data, err := q.trailer(f)
+	if err != nil {
+		return nil, err
+	}
+	f.full, err = q.suite.OpenSingleTrailer(data, f.env, f.info.Size)
+	return f.full, err
 }
 
 // read reads a small window of an object whose ETag is known.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -38,7 +40,10 @@ type Config struct {
 	// DefaultStore is where CreateBucket makes buckets, with Prefix before the name.
 	DefaultStore string
 	Prefix       string
-	Logger       *zap.Logger
+	// MD5Buckets are patterns (path.Match) of the names of new buckets whose ETags
+	// shall be MD5s. It is decided when a bucket is made.
+	MD5Buckets []string
+	Logger     *zap.Logger
 	// Suite is the zero value but in tests.
 	Suite sealed.Suite
 	// Tables is how many part tables of multipart objects are kept: about 64 bytes
@@ -60,6 +65,8 @@ type Service struct {
 	tables  *lru.Cache[tableKey, cachedTable]
 	stashes *lru.Cache[stashKey, []byte]
 	configs *lru.Cache[configKey, cachedConfig]
+	etags   *lru.Cache[etagKey, string]
+	md5     []string
 	now     func() time.Time
 	streams atomic.Int64
 }
@@ -90,9 +97,13 @@ func New(c Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("objects: making the configuration cache: %w", err)
 	}
+	etags, err := lru.New[etagKey, string](etagEntries)
+	if err != nil {
+		return nil, fmt.Errorf("objects: making the ETag cache: %w", err)
+	}
 	return &Service{
 		keys: c.Keys, stores: c.Stores, store: c.DefaultStore, prefix: c.Prefix, log: c.Logger.Named("objects"),
-		suite: c.Suite, tables: tables, stashes: stashes, configs: configs, now: c.Now,
+		suite: c.Suite, tables: tables, stashes: stashes, configs: configs, etags: etags, md5: c.MD5Buckets, now: c.Now,
 	}, nil
 }
 
@@ -104,7 +115,20 @@ func (c Config) check() error {
 	if c.Stores[c.DefaultStore] == nil {
 		errs = append(errs, fmt.Errorf("objects: default store %q is not among the stores", c.DefaultStore))
 	}
+	for _, pattern := range c.MD5Buckets {
+		if _, err := path.Match(pattern, ""); err != nil {
+			errs = append(errs, fmt.Errorf("objects: reading the pattern %q: %w", pattern, err))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// wantsMD5 says whether a new bucket's ETags shall be MD5s.
+func (s *Service) wantsMD5(bucket string) bool {
+	return slices.ContainsFunc(s.md5, func(pattern string) bool {
+		ok, err := path.Match(pattern, bucket)
+		return ok && err == nil
+	})
 }
 
 // storeOf finds the backend that holds a bucket.

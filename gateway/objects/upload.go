@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"chatelaine/backends"
 	"chatelaine/gateway/keys"
@@ -42,7 +43,7 @@ func (s *Service) createUpload(ctx context.Context, store backends.Store, mp bac
 	}
 	created := s.now()
 	attrs, err := s.storedAttributes(r.Bucket, r.Key, bk, sealed.Envelope{
-		Kind: sealed.Multipart, DEK: dek, Created: created, Attributes: r.Attributes.toSealed(),
+		Kind: sealed.Multipart, DEK: dek, Created: created, Attributes: r.sealedAttributes(),
 	}, r.StoreAttributes)
 	if err != nil {
 		return backends.UploadID{}, err
@@ -56,6 +57,12 @@ func (s *Service) createUpload(ctx context.Context, store backends.Store, mp bac
 		return upload, errors.Join(err, mp.Abort(context.WithoutCancel(ctx), upload))
 	}
 	return upload, nil
+}
+
+func (r CreateUploadRequest) sealedAttributes() sealed.Attributes {
+	a := r.Attributes.toSealed()
+	a.LateMD5 = r.Bucket.MD5 && r.Algorithm.fitsMD5()
+	return a
 }
 
 func (r UploadRef) stashName() string { return sealed.StashDir(r.ID) + "key" }
@@ -183,6 +190,10 @@ func staged(size int64) bool { return size < sealed.MinPartSize }
 
 func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (PartResult, error) {
 	body, value := u.checksummed(r)
+	sum := func() []byte { return nil }
+	if u.hasMD5() {
+		body, sum = md5ed(body)
+	}
 	options, done := s.stream(r.Size)
 	defer done()
 	sealer, err := s.suite.NewPartSealer(body, r.Size, u.stash.DEK, r.Number, options)
@@ -197,7 +208,7 @@ func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (Par
 		return PartResult{}, err
 	}
 	part := sealer.Part()
-	part.Checksum = value()
+	part.Checksum = slices.Concat(value(), sum())
 	at := sealed.TokenPlace{UploadID: u.ID, Number: r.Number, ETag: etag}
 	visible, err := sealed.JoinETag(u.stash.DEK, at, part)
 	if err != nil {
@@ -269,5 +280,6 @@ func (u *upload) checksumOf(p sealed.Part) *Checksum {
 	case algorithm == CRC64NVME:
 		return &Checksum{Algorithm: algorithm, Value: toBytes(p.CRC, 8)}
 	}
-	return &Checksum{Algorithm: algorithm, Value: p.Checksum}
+	checksum, _ := u.splitSums(p)
+	return &Checksum{Algorithm: algorithm, Value: checksum}
 }
