@@ -41,7 +41,9 @@ type Config struct {
 	// DefaultStore is where CreateBucket makes buckets, with BucketPrefix before
 	// their names.
 	DefaultStore, BucketPrefix string
-	Authorizer                 access.Authorizer
+	// MD5Buckets are as in objects.Config.
+	MD5Buckets []string
+	Authorizer access.Authorizer
 	// Region and Domain are as in s3api.Config.
 	Region, Domain string
 	// Stall is how long a body may make no progress; 0 means s3api's default.
@@ -67,7 +69,7 @@ func New(c Config) (*Gateway, error) {
 		return nil, errors.New("gateway: Keys, Metrics and Logger must be given")
 	}
 	service, err := objects.New(objects.Config{
-		Keys: c.Keys, Stores: c.Stores, DefaultStore: c.DefaultStore, Prefix: c.BucketPrefix,
+		Keys: c.Keys, Stores: c.Stores, DefaultStore: c.DefaultStore, Prefix: c.BucketPrefix, MD5Buckets: c.MD5Buckets,
 		Logger: c.Logger, Suite: c.Suite,
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -32,6 +33,11 @@ func (c *Config) check(p *settings.Problems) {
 	}
 	c.KMS.check(p)
 	c.checkBackends(p)
+	for _, pattern := range c.MD5Buckets {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			p.Add("md5_buckets", "has %q, want names of buckets or patterns with * and ?", pattern)
+		}
+	}
 	c.Limits.check(p)
 	p.OneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.OneOf("log.format", c.Log.Format, "json", "console")

@@ -41,10 +41,14 @@ type Config struct {
 	// BucketPrefix begins the names of buckets there, since clouds share one space of
 	// names among all their customers. Empty: none. It counts towards the 63
 	// characters that a name may have.
-	BucketPrefix string    `yaml:"bucket_prefix"`
-	Limits       Limits    `yaml:"limits"`
-	Log          Log       `yaml:"log"`
-	AccessLog    AccessLog `yaml:"access_log"`
+	BucketPrefix string `yaml:"bucket_prefix"`
+	// MD5Buckets are names of buckets, or patterns of them with * and ?, that shall show
+	// the MD5 of the plaintext as ETags. It is decided when a bucket is made. Empty: none.
+	// MD5 sums 0.7 GB/s on a core, and lists ask the cloud for what they do not know yet.
+	MD5Buckets []string  `yaml:"md5_buckets"`
+	Limits     Limits    `yaml:"limits"`
+	Log        Log       `yaml:"log"`
+	AccessLog  AccessLog `yaml:"access_log"`
 }
 
 // TLS names a certificate and its key in PEM. They are read again when they change.

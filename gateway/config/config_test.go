@@ -82,6 +82,8 @@ func TestEachMistakeIsFound(t *testing.T) {
 			"backends: {main: {url: 'file:///x', access_key_id_env: A, secret_access_key_env: X, secret_access_key_file: y}}",
 			"backends.main.secret_access_key_file: is given beside",
 		},
+		"bad pattern":   {"md5_buckets: ['a[']", "md5_buckets: has \"a[\""},
+		"empty pattern": {"md5_buckets: ['']", "md5_buckets: has \"\""},
 		"no access log": {"access_log: {file: ''}", "access_log.file: is missing"},
 	}
 	for name, tc := range tests {

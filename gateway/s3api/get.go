@@ -144,7 +144,7 @@ func (c *call) answerObject(stat objects.Stat, span objects.Span) {
 	h.Set("Etag", quoted(stat.ETag))
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("Content-Length", strconv.FormatInt(span.Length, 10))
-	setEncryption(h, stat.KEK)
+	c.setEncryption(stat.KEK)
 	setIf(h, "X-Amz-Version-Id", stat.Version)
 	setLock(h, stat.Lock)
 	if stat.TagCount > 0 {

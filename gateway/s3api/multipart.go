@@ -43,7 +43,7 @@ func (c *call) createUpload() error {
 		return err
 	}
 	h := c.w.Header()
-	setEncryption(h, c.bucket.KEK)
+	c.setEncryption(c.bucket.KEK)
 	if algorithm != "" {
 		h.Set("X-Amz-Checksum-Algorithm", string(algorithm))
 		h.Set("X-Amz-Checksum-Type", checksumType(composite))

@@ -56,11 +56,14 @@ func (c *call) getPolicy() error {
 type encryptionDocument struct {
 	XMLName   xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ServerSideEncryptionConfiguration"`
 	Algorithm string   `xml:"Rule>ApplyServerSideEncryptionByDefault>SSEAlgorithm"`
-	Key       string   `xml:"Rule>ApplyServerSideEncryptionByDefault>KMSMasterKeyID"`
+	Key       string   `xml:"Rule>ApplyServerSideEncryptionByDefault>KMSMasterKeyID,omitempty"`
 	BucketKey bool     `xml:"Rule>BucketKeyEnabled"`
 }
 
 func (c *call) getEncryption() error {
+	if c.bucket.MD5 { // as setEncryption
+		return c.writeXML(http.StatusOK, encryptionDocument{Algorithm: "AES256"})
+	}
 	return c.writeXML(http.StatusOK, encryptionDocument{Algorithm: "aws:kms", Key: c.bucket.KEK, BucketKey: true})
 }
 

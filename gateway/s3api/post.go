@@ -176,7 +176,7 @@ func (c *call) storeForm(fields sigv4.Form, file *formFile) error {
 	h := c.w.Header()
 	h.Set("Etag", quoted(result.ETag))
 	setMade(h, result.Version)
-	setEncryption(h, result.KEK)
+	c.setEncryption(result.KEK)
 	if result.Checksum != nil {
 		setChecksum(h, *result.Checksum)
 	}

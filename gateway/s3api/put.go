@@ -57,7 +57,7 @@ func (c *call) answerPut(etag, version, kek string) {
 	h := c.w.Header()
 	h.Set("Etag", quoted(etag))
 	setMade(h, version)
-	setEncryption(h, kek)
+	c.setEncryption(kek)
 	h.Set("Content-Length", "0")
 	c.w.WriteHeader(http.StatusOK)
 }
@@ -70,8 +70,14 @@ func setMade(h http.Header, version string) {
 }
 
 // setEncryption says that the object is sealed, and under which KEK: an SDK then
-// does not take the ETag for an MD5.
-func setEncryption(h http.Header, kek string) {
+// does not take the ETag for an MD5. Where it is one, the answer is that of S3 for
+// keys of its own, so that clients hold their files against it.
+func (c *call) setEncryption(kek string) {
+	h := c.w.Header()
+	if c.bucket.MD5 {
+		h.Set("X-Amz-Server-Side-Encryption", "AES256")
+		return
+	}
 	h.Set("X-Amz-Server-Side-Encryption", "aws:kms")
 	if kek != "" {
 		h.Set("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id", kek)

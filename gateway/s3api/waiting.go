@@ -31,7 +31,7 @@ func (c *call) patiently(work func() (outcome, error)) error {
 		return err
 	}
 	h := c.w.Header()
-	setEncryption(h, o.kek)
+	c.setEncryption(o.kek)
 	setMade(h, o.version)
 	setIf(h, "X-Amz-Copy-Source-Version-Id", o.source)
 	return c.writeXML(http.StatusOK, o.document)
@@ -94,7 +94,7 @@ func (w *waiting) sign() {
 	if !w.begun {
 		w.begun, text = true, xml.Header
 		w.c.w.Header().Set("Content-Type", "application/xml")
-		setEncryption(w.c.w.Header(), w.c.bucket.KEK)
+		w.c.setEncryption(w.c.bucket.KEK)
 	}
 	_, _ = io.WriteString(w.c.w, text)
 	_ = w.c.w.rc.Flush()
