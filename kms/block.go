@@ -19,10 +19,7 @@ func (m *Manager) BlockKEK(ctx context.Context, name string, version uint32, by 
 		if err := e.block(version); err != nil || e.same {
 			return err
 		}
-		if err := m.permit(ctx, e, ActionBlock, version, nil); err != nil {
-			return err
-		}
-		return m.revoke(ctx, &e.t)
+		return m.permit(ctx, e, ActionBlock, version, nil)
 	})
 	return m.changed(kek, err, "blocking", name, version, by)
 }

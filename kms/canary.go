@@ -152,6 +152,9 @@ func (m *Manager) commitCanary(ctx context.Context, is Condition, c canary, to K
 	if v == nil {
 		return fmt.Errorf("%w: KEK %q has no version", ErrUnavailable, CanaryKEK)
 	}
+	if kek.record.Blocked || v.Suspension != nil {
+		return fmt.Errorf("%w: somebody has blocked KEK %q", ErrDisabled, CanaryKEK)
+	}
 	if v.State != to {
 		change := StateChange{State: to, At: time.Now().UTC(), Actor: "canary"}
 		if err := v.change(change); err != nil {

@@ -241,12 +241,18 @@ func (m *Manager) editKEK(ctx context.Context, name string, by Change, f func(*k
 			return err
 		}
 		e := &kekEdit{kek: s.record, by: by, at: time.Now().UTC()}
+		before := e.kek.unusable()
 		if err := f(e); err != nil {
 			return err
 		}
 		kek = e.kek
 		if e.same {
 			return nil
+		}
+		if !slices.Equal(before, kek.unusable()) {
+			if err := m.revokeNarrow(ctx, &e.t); err != nil {
+				return err
+			}
 		}
 		return m.commitKEK(ctx, s.is, e)
 	})

@@ -2,7 +2,6 @@ package kms
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 )
@@ -72,7 +71,8 @@ func (m *Manager) revocation(ctx context.Context) (Revocation, error) {
 }
 
 // unusable lists the KEK versions that something may have been wrapped under, and
-// that unwrap nothing now.
+// that unwrap nothing now. Only what the records say is in it, since it may change with
+// the epoch alone: rules of dual control for use can run out by themselves.
 func (m *Manager) unusable(ctx context.Context) ([]KeyRef, error) {
 	all, err := list[KEK](ctx, m.registry, kekPath(""))
 	if err != nil {
@@ -80,17 +80,18 @@ func (m *Manager) unusable(ctx context.Context) ([]KeyRef, error) {
 	}
 	var out []KeyRef
 	for _, s := range all {
-		forbidden := m.gate.Usable(ctx, s.record.Name)
-		if forbidden != nil && !errors.Is(forbidden, ErrApproval) {
-			return nil, fmt.Errorf("KEK %q: %w", s.record.Name, forbidden)
-		}
-		for _, v := range s.record.Versions {
-			if v.State != PreActive && (forbidden != nil || !v.State.CanUnwrap()) {
-				out = append(out, s.record.Ref(v.Number))
-			}
-		}
+		out = append(out, s.record.unusable()...)
 	}
 	return out, nil
+}
+
+func (k *KEK) unusable() (out []KeyRef) {
+	for _, v := range k.Versions {
+		if v.State != PreActive && k.mayUnwrap(v.Number) != nil {
+			out = append(out, k.Ref(v.Number))
+		}
+	}
+	return out
 }
 
 // Forbids says whether nothing under a KEK version may be used.
