@@ -24,7 +24,7 @@ func keyCommand() *cobra.Command {
 		},
 	}
 	a.bind(cmd)
-	cmd.AddCommand(keyListCommand(a), keyShowCommand(a))
+	cmd.AddCommand(keyListCommand(a), keyShowCommand(a), keyCanaryCommand(a))
 	return cmd
 }
 

@@ -149,10 +149,35 @@ func (b *blocks) Await(ctx context.Context, r *kmsv1.AwaitRequest) (*kmsv1.Await
 	if err != nil {
 		return nil, fmt.Errorf("service: awaiting a revocation: %w", err)
 	}
+	return p.message(), nil
+}
+
+// soon is how long a block waits for gateways to act on it before it is answered.
+const soon = time.Second
+
+// taken waits for a block to take effect, and says how far it is. It is done whatever
+// is unknown of its effect, so there is no error.
+func (b *blocks) taken(ctx context.Context, began time.Time) *kmsv1.AwaitResponse {
+	news, err := b.board.newest(ctx)
+	var p progress
+	if err == nil {
+		bounded, cancel := context.WithTimeout(ctx, soon+answering)
+		defer cancel()
+		p, err = b.await(bounded, news.Epoch, began)
+	}
+	if err != nil {
+		b.log.Warn("the effect of a block is not known", zap.Error(err))
+		return &kmsv1.AwaitResponse{Epoch: news.Epoch, Left: durationpb.New(life(b.leases.ttl))}
+	}
+	b.measured("block", p)
+	return p.message()
+}
+
+func (p progress) message() *kmsv1.AwaitResponse {
 	return &kmsv1.AwaitResponse{
-		Complete: p.complete(), Epoch: epoch, Left: durationpb.New(p.left()),
+		Complete: p.complete(), Epoch: p.epoch, Left: durationpb.New(p.left()),
 		Gateways: p.hearingMessages(), Silent: p.silentMessages(),
-	}, nil
+	}
 }
 
 func (p progress) hearingMessages() (out []*kmsv1.Hearing) {

@@ -49,6 +49,8 @@ type world struct {
 	manager  *kms.Manager
 	registry *switchable
 	logs     *lockedBuffer
+
+	providers map[string]kms.Provider
 }
 
 // switchable is a registry that can be made to fail.
@@ -86,8 +88,9 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 		t.Fatal(err)
 	}
 	metrics := NewMetrics()
+	w.providers = map[string]kms.Provider{"soft": provider}
 	w.manager, err = kms.NewManager(t.Context(), kms.Config{
-		Registry: w.registry, Providers: map[string]kms.Provider{"soft": provider},
+		Registry: w.registry, Providers: w.providers,
 		CheckPolicy: policy.Validate, Gate: control, Development: true, Observer: metrics, Logger: testLogger(w.logs),
 	})
 	if err == nil {

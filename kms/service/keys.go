@@ -15,6 +15,7 @@ import (
 // keyAPI is the KeyService.
 type keyAPI struct {
 	manager *kms.Manager
+	blocks  *blocks
 }
 
 var _ kmsv1connect.KeyServiceHandler = (*keyAPI)(nil)
@@ -65,11 +66,12 @@ func (k *keyAPI) RotateKEK(ctx context.Context, r *kmsv1.RotateKEKRequest) (*kms
 
 // BlockKEK implements KeyService.
 func (k *keyAPI) BlockKEK(ctx context.Context, r *kmsv1.BlockKEKRequest) (*kmsv1.BlockKEKResponse, error) {
+	began := time.Now()
 	kek, err := k.manager.BlockKEK(ctx, r.GetName(), r.GetVersion(), changeOf(ctx, r.GetChange()))
 	if err != nil {
 		return nil, err
 	}
-	return &kmsv1.BlockKEKResponse{Kek: kekMessage(kek)}, nil
+	return &kmsv1.BlockKEKResponse{Kek: kekMessage(kek), Effect: k.blocks.taken(ctx, began)}, nil
 }
 
 // UnblockKEK implements KeyService.

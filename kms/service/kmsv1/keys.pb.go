@@ -780,8 +780,10 @@ func (x *BlockKEKRequest) GetChange() *Change {
 }
 
 type BlockKEKResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kek           *KEK                   `protobuf:"bytes,1,opt,name=kek,proto3" json:"kek,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kek   *KEK                   `protobuf:"bytes,1,opt,name=kek,proto3" json:"kek,omitempty"`
+	// How far it was after a second. Where it is not complete, Await says when it is.
+	Effect        *AwaitResponse `protobuf:"bytes,2,opt,name=effect,proto3" json:"effect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -819,6 +821,13 @@ func (*BlockKEKResponse) Descriptor() ([]byte, []int) {
 func (x *BlockKEKResponse) GetKek() *KEK {
 	if x != nil {
 		return x.Kek
+	}
+	return nil
+}
+
+func (x *BlockKEKResponse) GetEffect() *AwaitResponse {
+	if x != nil {
+		return x.Effect
 	}
 	return nil
 }
@@ -1639,7 +1648,7 @@ var File_kms_service_kmsv1_keys_proto protoreflect.FileDescriptor
 
 const file_kms_service_kmsv1_keys_proto_rawDesc = "" +
 	"\n" +
-	"\x1ckms/service/kmsv1/keys.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekms/service/kmsv1/change.proto\"\xaf\x04\n" +
+	"\x1ckms/service/kmsv1/keys.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekms/service/kmsv1/blocks.proto\x1a\x1ekms/service/kmsv1/change.proto\"\xaf\x04\n" +
 	"\x03KEK\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x18\n" +
@@ -1697,9 +1706,10 @@ const file_kms_service_kmsv1_keys_proto_rawDesc = "" +
 	"\x0fBlockKEKRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x121\n" +
-	"\x06change\x18\x03 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\"<\n" +
+	"\x06change\x18\x03 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\"v\n" +
 	"\x10BlockKEKResponse\x12(\n" +
-	"\x03kek\x18\x01 \x01(\v2\x16.chatelaine.kms.v1.KEKR\x03kek\"t\n" +
+	"\x03kek\x18\x01 \x01(\v2\x16.chatelaine.kms.v1.KEKR\x03kek\x128\n" +
+	"\x06effect\x18\x02 \x01(\v2 .chatelaine.kms.v1.AwaitResponseR\x06effect\"t\n" +
 	"\x11UnblockKEKRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x121\n" +
@@ -1815,6 +1825,7 @@ var file_kms_service_kmsv1_keys_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
 	(*Change)(nil),                // 30: chatelaine.kms.v1.Change
+	(*AwaitResponse)(nil),         // 31: chatelaine.kms.v1.AwaitResponse
 }
 var file_kms_service_kmsv1_keys_proto_depIdxs = []int32{
 	1,  // 0: chatelaine.kms.v1.KEK.versions:type_name -> chatelaine.kms.v1.KEKVersion
@@ -1835,50 +1846,51 @@ var file_kms_service_kmsv1_keys_proto_depIdxs = []int32{
 	0,  // 15: chatelaine.kms.v1.RotateKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
 	30, // 16: chatelaine.kms.v1.BlockKEKRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 17: chatelaine.kms.v1.BlockKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 18: chatelaine.kms.v1.UnblockKEKRequest.change:type_name -> chatelaine.kms.v1.Change
-	0,  // 19: chatelaine.kms.v1.UnblockKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 20: chatelaine.kms.v1.DeactivateKEKRequest.change:type_name -> chatelaine.kms.v1.Change
-	0,  // 21: chatelaine.kms.v1.DeactivateKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 22: chatelaine.kms.v1.CompromiseKEKRequest.change:type_name -> chatelaine.kms.v1.Change
-	0,  // 23: chatelaine.kms.v1.CompromiseKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 24: chatelaine.kms.v1.DestroyKEKRequest.change:type_name -> chatelaine.kms.v1.Change
-	0,  // 25: chatelaine.kms.v1.DestroyKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 26: chatelaine.kms.v1.RestoreKEKRequest.change:type_name -> chatelaine.kms.v1.Change
-	0,  // 27: chatelaine.kms.v1.RestoreKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	29, // 28: chatelaine.kms.v1.SetKEKRequest.auto_rotate_period:type_name -> google.protobuf.Duration
-	29, // 29: chatelaine.kms.v1.SetKEKRequest.waiting_period:type_name -> google.protobuf.Duration
-	30, // 30: chatelaine.kms.v1.SetKEKRequest.change:type_name -> chatelaine.kms.v1.Change
-	0,  // 31: chatelaine.kms.v1.SetKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	27, // 32: chatelaine.kms.v1.NeedsOfKEKResponse.needs:type_name -> chatelaine.kms.v1.Need
-	3,  // 33: chatelaine.kms.v1.KeyService.CreateKEK:input_type -> chatelaine.kms.v1.CreateKEKRequest
-	5,  // 34: chatelaine.kms.v1.KeyService.ListKEKs:input_type -> chatelaine.kms.v1.ListKEKsRequest
-	7,  // 35: chatelaine.kms.v1.KeyService.GetKEK:input_type -> chatelaine.kms.v1.GetKEKRequest
-	9,  // 36: chatelaine.kms.v1.KeyService.RotateKEK:input_type -> chatelaine.kms.v1.RotateKEKRequest
-	11, // 37: chatelaine.kms.v1.KeyService.BlockKEK:input_type -> chatelaine.kms.v1.BlockKEKRequest
-	13, // 38: chatelaine.kms.v1.KeyService.UnblockKEK:input_type -> chatelaine.kms.v1.UnblockKEKRequest
-	15, // 39: chatelaine.kms.v1.KeyService.DeactivateKEK:input_type -> chatelaine.kms.v1.DeactivateKEKRequest
-	17, // 40: chatelaine.kms.v1.KeyService.CompromiseKEK:input_type -> chatelaine.kms.v1.CompromiseKEKRequest
-	19, // 41: chatelaine.kms.v1.KeyService.DestroyKEK:input_type -> chatelaine.kms.v1.DestroyKEKRequest
-	21, // 42: chatelaine.kms.v1.KeyService.RestoreKEK:input_type -> chatelaine.kms.v1.RestoreKEKRequest
-	23, // 43: chatelaine.kms.v1.KeyService.SetKEK:input_type -> chatelaine.kms.v1.SetKEKRequest
-	25, // 44: chatelaine.kms.v1.KeyService.NeedsOfKEK:input_type -> chatelaine.kms.v1.NeedsOfKEKRequest
-	4,  // 45: chatelaine.kms.v1.KeyService.CreateKEK:output_type -> chatelaine.kms.v1.CreateKEKResponse
-	6,  // 46: chatelaine.kms.v1.KeyService.ListKEKs:output_type -> chatelaine.kms.v1.ListKEKsResponse
-	8,  // 47: chatelaine.kms.v1.KeyService.GetKEK:output_type -> chatelaine.kms.v1.GetKEKResponse
-	10, // 48: chatelaine.kms.v1.KeyService.RotateKEK:output_type -> chatelaine.kms.v1.RotateKEKResponse
-	12, // 49: chatelaine.kms.v1.KeyService.BlockKEK:output_type -> chatelaine.kms.v1.BlockKEKResponse
-	14, // 50: chatelaine.kms.v1.KeyService.UnblockKEK:output_type -> chatelaine.kms.v1.UnblockKEKResponse
-	16, // 51: chatelaine.kms.v1.KeyService.DeactivateKEK:output_type -> chatelaine.kms.v1.DeactivateKEKResponse
-	18, // 52: chatelaine.kms.v1.KeyService.CompromiseKEK:output_type -> chatelaine.kms.v1.CompromiseKEKResponse
-	20, // 53: chatelaine.kms.v1.KeyService.DestroyKEK:output_type -> chatelaine.kms.v1.DestroyKEKResponse
-	22, // 54: chatelaine.kms.v1.KeyService.RestoreKEK:output_type -> chatelaine.kms.v1.RestoreKEKResponse
-	24, // 55: chatelaine.kms.v1.KeyService.SetKEK:output_type -> chatelaine.kms.v1.SetKEKResponse
-	26, // 56: chatelaine.kms.v1.KeyService.NeedsOfKEK:output_type -> chatelaine.kms.v1.NeedsOfKEKResponse
-	45, // [45:57] is the sub-list for method output_type
-	33, // [33:45] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	31, // 18: chatelaine.kms.v1.BlockKEKResponse.effect:type_name -> chatelaine.kms.v1.AwaitResponse
+	30, // 19: chatelaine.kms.v1.UnblockKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	0,  // 20: chatelaine.kms.v1.UnblockKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
+	30, // 21: chatelaine.kms.v1.DeactivateKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	0,  // 22: chatelaine.kms.v1.DeactivateKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
+	30, // 23: chatelaine.kms.v1.CompromiseKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	0,  // 24: chatelaine.kms.v1.CompromiseKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
+	30, // 25: chatelaine.kms.v1.DestroyKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	0,  // 26: chatelaine.kms.v1.DestroyKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
+	30, // 27: chatelaine.kms.v1.RestoreKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	0,  // 28: chatelaine.kms.v1.RestoreKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
+	29, // 29: chatelaine.kms.v1.SetKEKRequest.auto_rotate_period:type_name -> google.protobuf.Duration
+	29, // 30: chatelaine.kms.v1.SetKEKRequest.waiting_period:type_name -> google.protobuf.Duration
+	30, // 31: chatelaine.kms.v1.SetKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	0,  // 32: chatelaine.kms.v1.SetKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
+	27, // 33: chatelaine.kms.v1.NeedsOfKEKResponse.needs:type_name -> chatelaine.kms.v1.Need
+	3,  // 34: chatelaine.kms.v1.KeyService.CreateKEK:input_type -> chatelaine.kms.v1.CreateKEKRequest
+	5,  // 35: chatelaine.kms.v1.KeyService.ListKEKs:input_type -> chatelaine.kms.v1.ListKEKsRequest
+	7,  // 36: chatelaine.kms.v1.KeyService.GetKEK:input_type -> chatelaine.kms.v1.GetKEKRequest
+	9,  // 37: chatelaine.kms.v1.KeyService.RotateKEK:input_type -> chatelaine.kms.v1.RotateKEKRequest
+	11, // 38: chatelaine.kms.v1.KeyService.BlockKEK:input_type -> chatelaine.kms.v1.BlockKEKRequest
+	13, // 39: chatelaine.kms.v1.KeyService.UnblockKEK:input_type -> chatelaine.kms.v1.UnblockKEKRequest
+	15, // 40: chatelaine.kms.v1.KeyService.DeactivateKEK:input_type -> chatelaine.kms.v1.DeactivateKEKRequest
+	17, // 41: chatelaine.kms.v1.KeyService.CompromiseKEK:input_type -> chatelaine.kms.v1.CompromiseKEKRequest
+	19, // 42: chatelaine.kms.v1.KeyService.DestroyKEK:input_type -> chatelaine.kms.v1.DestroyKEKRequest
+	21, // 43: chatelaine.kms.v1.KeyService.RestoreKEK:input_type -> chatelaine.kms.v1.RestoreKEKRequest
+	23, // 44: chatelaine.kms.v1.KeyService.SetKEK:input_type -> chatelaine.kms.v1.SetKEKRequest
+	25, // 45: chatelaine.kms.v1.KeyService.NeedsOfKEK:input_type -> chatelaine.kms.v1.NeedsOfKEKRequest
+	4,  // 46: chatelaine.kms.v1.KeyService.CreateKEK:output_type -> chatelaine.kms.v1.CreateKEKResponse
+	6,  // 47: chatelaine.kms.v1.KeyService.ListKEKs:output_type -> chatelaine.kms.v1.ListKEKsResponse
+	8,  // 48: chatelaine.kms.v1.KeyService.GetKEK:output_type -> chatelaine.kms.v1.GetKEKResponse
+	10, // 49: chatelaine.kms.v1.KeyService.RotateKEK:output_type -> chatelaine.kms.v1.RotateKEKResponse
+	12, // 50: chatelaine.kms.v1.KeyService.BlockKEK:output_type -> chatelaine.kms.v1.BlockKEKResponse
+	14, // 51: chatelaine.kms.v1.KeyService.UnblockKEK:output_type -> chatelaine.kms.v1.UnblockKEKResponse
+	16, // 52: chatelaine.kms.v1.KeyService.DeactivateKEK:output_type -> chatelaine.kms.v1.DeactivateKEKResponse
+	18, // 53: chatelaine.kms.v1.KeyService.CompromiseKEK:output_type -> chatelaine.kms.v1.CompromiseKEKResponse
+	20, // 54: chatelaine.kms.v1.KeyService.DestroyKEK:output_type -> chatelaine.kms.v1.DestroyKEKResponse
+	22, // 55: chatelaine.kms.v1.KeyService.RestoreKEK:output_type -> chatelaine.kms.v1.RestoreKEKResponse
+	24, // 56: chatelaine.kms.v1.KeyService.SetKEK:output_type -> chatelaine.kms.v1.SetKEKResponse
+	26, // 57: chatelaine.kms.v1.KeyService.NeedsOfKEK:output_type -> chatelaine.kms.v1.NeedsOfKEKResponse
+	46, // [46:58] is the sub-list for method output_type
+	34, // [34:46] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_keys_proto_init() }
@@ -1886,6 +1898,7 @@ func file_kms_service_kmsv1_keys_proto_init() {
 	if File_kms_service_kmsv1_keys_proto != nil {
 		return
 	}
+	file_kms_service_kmsv1_blocks_proto_init()
 	file_kms_service_kmsv1_change_proto_init()
 	file_kms_service_kmsv1_keys_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
