@@ -47,7 +47,7 @@ func (a Algorithm) NewHash() hash.Hash {
 }
 
 func (a Algorithm) toSealed() sealed.Algorithm {
-	return sealed.Algorithm(slices.Index(Algorithms(), a) + 1) //nolint:gosec // 0 to 10, and 0 is NoChecksum
+	return sealed.Algorithm(slices.Index(Algorithms(), a) + 1) // 0 is NoChecksum
 }
 
 func fromSealedAlgorithm(a sealed.Algorithm) Algorithm {
