@@ -27,8 +27,11 @@ type admin struct {
 	cert, key, ca    string
 	json, yes        bool
 	reason, approval string
+	as, signKey      string
+	noRequest        bool
 
-	out io.Writer // the command's, from call
+	out        io.Writer // the command's, from call
+	attachment []byte    // what a request is about, for those who approve it
 }
 
 // bind adds the common flags to a group of commands.
@@ -41,6 +44,9 @@ func (a *admin) bind(cmd *cobra.Command) {
 	flags.BoolVar(&a.json, "json", false, "answer in JSON, for programs")
 	flags.StringVar(&a.reason, "reason", "", "why, for the history; up to 512 bytes")
 	flags.StringVar(&a.approval, "approval", "", "id of an approved request, where the rules want one")
+	flags.StringVar(&a.as, "as", "", "the person who asks for an approval, where the rules do not know the caller")
+	flags.StringVar(&a.signKey, "sign-key", os.Getenv("CHATELAINE_SIGN_KEY"), "our SSH key, or its .pub with an agent, to sign requests and approvals ($CHATELAINE_SIGN_KEY)")
+	flags.BoolVar(&a.noRequest, "no-request", false, "record no request where an approval is needed")
 	flags.BoolVar(&a.yes, "yes", false, "do not ask")
 }
 
@@ -57,7 +63,7 @@ func (a *admin) call(cmd *cobra.Command, f func(ctx context.Context, c *service.
 	}
 	defer clients.Close()
 	a.out = cmd.OutOrStdout()
-	return explain(f(cmd.Context(), clients), address)
+	return explain(a.request(cmd, clients, f(cmd.Context(), clients)), address)
 }
 
 func (a *admin) files() service.TLSFiles {

@@ -56,7 +56,8 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetArgs(args)
-	root.AddCommand(upCommand(), gatewayCommand(), kmsCommand(), versionCommand(), keyCommand())
+	root.AddCommand(upCommand(), gatewayCommand(), kmsCommand(), versionCommand(), keyCommand(),
+		approveCommand(), rejectCommand(), pendingCommand(), approvalsCommand(), rulesCommand(), ceremonyCommand())
 	err := root.ExecuteContext(ctx)
 	if err != nil && !begun {
 		return usageError{err}

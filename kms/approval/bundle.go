@@ -57,6 +57,35 @@ func (b Bundle) Encode() ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
+// Transcript writes the ceremony for people: what was signed, by whom, the rules, and
+// how each part is checked with common tools.
+func (b Bundle) Transcript() ([]byte, error) {
+	p, err := b.Verify("")
+	if err != nil {
+		return nil, err
+	}
+	first := b.Rulesets[0]
+	rules, err := ParseRules(first.Text)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "Transcript of the ceremony that turned dual control on, %s\n\n", stamp(first.At))
+	fmt.Fprintf(&out, "SHA-256 of the statement: %s\nSHA-256 of the rules:     %s\n\n", p.Ceremony, rules.Digest())
+	fmt.Fprintf(&out, "The statement, which everybody signed:\n\n%s\n", p.Statement)
+	for _, signature := range first.Ceremony.Signatures {
+		person, err := rules.Signer(p.Statement, signature)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&out, "The signature of %s:\n\n%s\n\n", person.Name, strings.TrimSpace(signature))
+	}
+	fmt.Fprintf(&out, "The rules:\n\n%s\n", bytes.TrimRight(first.Text, "\n"))
+	fmt.Fprintf(&out, "\nTo check a signature: ssh-keygen -Y verify -n %s -I NAME -f FILE -s SIGNATURE < STATEMENT,\n"+
+		"where FILE has the line `NAME KEY` with a key from the rules.\n", Namespace)
+	return out.Bytes(), nil
+}
+
 // ParseBundle reads what Encode writes. Nothing of it is to be believed before Verify.
 func ParseBundle(text []byte) (Bundle, error) {
 	var b Bundle

@@ -67,6 +67,19 @@ func parseFounding(text []byte, rules *Rules) (founding, error) {
 	return f, nil
 }
 
+// CheckCeremony says whether a statement is that of a ceremony for these rules, so that
+// somebody can know what to sign without a KMS. It returns the rules.
+func CheckCeremony(statement, rules []byte) (*Rules, error) {
+	parsed, err := ParseRules(rules)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := parseFounding(statement, parsed); err != nil {
+		return nil, fmt.Errorf("approval: checking the ceremony: %w", err)
+	}
+	return parsed, nil
+}
+
 // signedByAll checks that each person who has keys signed.
 func signedByAll(statement []byte, rules *Rules, signatures []string) error {
 	signed := make(map[string]bool)

@@ -9,6 +9,17 @@ import (
 	"chatelaine/kms"
 )
 
+// Signer finds the person who made a signature over a message, as `ssh-keygen -Y sign
+// -n chatelaine` makes it. ErrDenied when it is nobody's, or over another message;
+// ErrInvalid when it is no signature.
+func (r *Rules) Signer(message []byte, signature string) (Person, error) {
+	p, err := r.signer(message, signature)
+	if err != nil {
+		return Person{}, fmt.Errorf("approval: checking a signature: %w", err)
+	}
+	return *p, nil
+}
+
 // signer finds the person who made a signature over a message: an armored SSH
 // signature, or "ed25519:" and Base64. ErrDenied when it is nobody's, or over another
 // message; ErrInvalid when it is no signature.
