@@ -13,12 +13,13 @@ import (
 )
 
 // configPrefix begins the names of what clients configure on a bucket and the
-// gateway itself acts on: CORS rules, tags. They are sealed like objects, so that
+// gateway itself acts on, or gives back: CORS rules, tags, lifecycle rules. They are sealed like objects, so that
 // a provider can neither read nor change them.
 const configPrefix = ReservedPrefix + "config/"
 
 const (
-	maxConfig     = 256 << 10        // bytes of one configuration
+	// MaxConfig is the longest configuration, in bytes.
+	MaxConfig     = 256 << 10
 	configTTL     = 10 * time.Second // how long another gateway's change may go unseen
 	configEntries = 4096
 )
@@ -68,7 +69,7 @@ func (s *Service) readConfig(ctx context.Context, b keys.Bucket, name string) ([
 		return nil, err
 	}
 	defer func() { _ = reader.Close() }()
-	if reader.Span.Length > maxConfig {
+	if reader.Span.Length > MaxConfig {
 		return nil, fmt.Errorf("%w: a configuration of %d bytes", sealed.ErrCorrupt, reader.Span.Length)
 	}
 	out := bytes.NewBuffer(make([]byte, 0, reader.Span.Length+1)) // never nil, also when empty
@@ -76,7 +77,7 @@ func (s *Service) readConfig(ctx context.Context, b keys.Bucket, name string) ([
 	return out.Bytes(), err
 }
 
-// SetBucketConfig stores a configuration; nil removes it.
+// SetBucketConfig stores a configuration of at most MaxConfig bytes; nil removes it.
 func (s *Service) SetBucketConfig(ctx context.Context, b keys.Bucket, name string, data []byte) error {
 	defer s.configs.Remove(configKey{b.Space, name})
 	store, err := s.storeOf(b)
@@ -86,6 +87,9 @@ func (s *Service) SetBucketConfig(ctx context.Context, b keys.Bucket, name strin
 	if data == nil {
 		_, err := store.Delete(ctx, idOf(b, configPrefix+name, ""), nil)
 		return wrap(err, "removing a configuration of", b)
+	}
+	if len(data) > MaxConfig {
+		return wrap(ErrBodyTooLarge, "storing a configuration of", b)
 	}
 	bk, err := s.sealingKey(ctx, b, store)
 	if err != nil {

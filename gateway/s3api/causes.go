@@ -87,6 +87,8 @@ func objectCauses() []cause {
 		{objects.ErrChecksumType, uploadRuleFault},
 		{objects.ErrChecksumMismatch, checksumFault},
 		{objects.ErrSizeMismatch, sizeFault},
+		fixed(objects.ErrRuleScope, http.StatusNotImplemented, "NotImplemented",
+			"An expiration must have a tag, or a prefix that "+objects.ReservedPrefix+" does not begin with: it would delete the gateway's own objects too."),
 		fixed(objects.ErrUnsupported, http.StatusNotImplemented, "NotImplemented", "The bucket's backend does not support this request."),
 	}
 }

@@ -69,7 +69,7 @@ func rows() map[error]string {
 		objects.ErrBodyTooLarge: "400 EntityTooLarge", objects.ErrPartNumber: "400 InvalidArgument", objects.ErrPartOrder: "400 InvalidPartOrder",
 		objects.ErrChecksumAlgorithm: "400 InvalidRequest", objects.ErrChecksumType: "400 InvalidRequest",
 		objects.ErrChecksumMissing: "400 InvalidRequest", objects.ErrChecksumMismatch: "400 BadDigest", objects.ErrSizeMismatch: "400 InvalidRequest",
-		objects.ErrUnsupported: "501 NotImplemented", objects.ErrNotSealed: "500 InternalError alarm",
+		objects.ErrUnsupported: "501 NotImplemented", objects.ErrRuleScope: "501 NotImplemented", objects.ErrNotSealed: "500 InternalError alarm",
 
 		backends.ErrUploadNotFound: "404 NoSuchUpload", backends.ErrInvalidPart: "400 InvalidPart", backends.ErrNotFound: "404 NoSuchKey",
 		backends.ErrBucketNotFound: "404 NoSuchBucket", backends.ErrBucketExists: "409 BucketAlreadyExists", backends.ErrBucketNotEmpty: "409 BucketNotEmpty",

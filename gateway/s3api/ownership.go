@@ -135,11 +135,6 @@ func (c *call) putPayment() error {
 	return malformedXML()
 }
 
-// getLifecycle: nothing carries out rules, so none are taken.
-func (c *call) getLifecycle() error {
-	return refused(http.StatusNotFound, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist", field{"BucketName", c.bucketName})
-}
-
 // writeStored answers with a document that the gateway made and kept.
 func (c *call) writeStored(text []byte) error {
 	h := c.w.Header()

@@ -114,7 +114,8 @@ func fixedRoutes() []route {
 		sub("GetBucketLogging", "s3:GetBucketLogging", b, get, "logging", (*call).getLogging),
 		sub("PutBucketLogging", "s3:PutBucketLogging", b, put, "logging", (*call).putLogging),
 		sub("GetBucketLifecycleConfiguration", "s3:GetLifecycleConfiguration", b, get, "lifecycle", (*call).getLifecycle),
-		sub("DeleteBucketLifecycle", "s3:PutLifecycleConfiguration", b, del, "lifecycle", (*call).deleted),
+		sub("PutBucketLifecycleConfiguration", "s3:PutLifecycleConfiguration", b, put, "lifecycle", (*call).putLifecycle),
+		sub("DeleteBucketLifecycle", "s3:PutLifecycleConfiguration", b, del, "lifecycle", (*call).deleteLifecycle),
 		sub("GetBucketNotificationConfiguration", "s3:GetBucketNotification", b, get, "notification", (*call).getNotification),
 	}
 	for i := range rows {

@@ -168,6 +168,7 @@ const (
 	configTagging   = "tagging"
 	configCORS      = "cors"
 	configOwnership = "ownership"
+	configLifecycle = "lifecycle"
 )
 
 // getBucketTagging answers with what was stored, which is a document of ours.

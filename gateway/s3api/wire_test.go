@@ -24,7 +24,7 @@ func TestWhatNobodyHasWrittenIsNotImplemented(t *testing.T) {
 			w.wants(w.send(sent{method: method, path: "/bucket?" + sub}), 501, "NotImplemented")
 		}
 	}
-	for _, path := range []string{"/bucket?policy", "/bucket?lifecycle", "/bucket?notification", "/bucket?accelerate", "/bucket?versions", "/bucket?policyStatus"} {
+	for _, path := range []string{"/bucket?policy", "/bucket?notification", "/bucket?accelerate", "/bucket?versions", "/bucket?policyStatus"} {
 		w.wants(w.send(sent{method: "PUT", path: path}), 501, "NotImplemented")
 	}
 	for _, sub := range []string{"torrent", "annotation", "renameObject", "append", "encryption"} {
