@@ -156,7 +156,7 @@ func (m *Manager) commitCanary(ctx context.Context, is Condition, c canary, to K
 		return fmt.Errorf("%w: somebody has blocked KEK %q", ErrDisabled, CanaryKEK)
 	}
 	if v.State != to {
-		change := StateChange{State: to, At: time.Now().UTC(), Actor: "canary"}
+		change := StateChange{Event: "canary", State: to, At: time.Now().UTC(), Actor: "canary"}
 		if err := v.change(change); err != nil {
 			return err
 		}

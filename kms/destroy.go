@@ -100,16 +100,20 @@ func (m *Manager) schedule(ctx context.Context, e *kekEdit, targets []*KEKVersio
 // (version 0), back. ErrInvalid when none is planned, or when it has begun.
 func (m *Manager) RestoreKEK(ctx context.Context, name string, version uint32, by Change) (KEK, error) {
 	kek, err := m.editKEK(ctx, name, by, func(e *kekEdit) error {
-		if version == 0 {
-			return e.restoreAll()
-		}
-		v, err := e.version(version)
-		if err != nil {
-			return err
-		}
-		return e.restore(v)
+		return e.restoreVersion(version)
 	})
 	return m.changed(kek, err, "restoring", name, version, by)
+}
+
+func (e *kekEdit) restoreVersion(version uint32) error {
+	if version == 0 {
+		return e.restoreAll()
+	}
+	v, err := e.version(version)
+	if err != nil {
+		return err
+	}
+	return e.restore(v)
 }
 
 func (e *kekEdit) restoreAll() error {

@@ -166,7 +166,10 @@ func (k *KEK) retired() bool {
 	if v == nil {
 		return false
 	}
-	return v.State != Active && (v.Suspension == nil || v.Suspension.Before != Active)
+	if v.Suspension != nil {
+		return v.Suspension.Before != Active
+	}
+	return v.State != Active && v.State != Suspended
 }
 
 // mayWrap returns nil when the primary version may wrap, or else ErrDisabled.
@@ -249,7 +252,7 @@ func (m *Manager) editKEK(ctx context.Context, name string, by Change, f func(*k
 		if e.same {
 			return nil
 		}
-		if !slices.Equal(before, kek.unusable()) {
+		if !slices.Equal(before, kek.unusable()) { // gateways are told at once
 			if err := m.revokeNarrow(ctx, &e.t); err != nil {
 				return err
 			}

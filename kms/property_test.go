@@ -261,9 +261,9 @@ func (m *model) commands() []command {
 	name := func(r *mathrand.Rand) string { return pick(r, "main", "main", "a", "b") }
 	version := func(r *mathrand.Rand) uint32 { return r.Uint32N(5) }
 	by := kms.Change{Actor: "somebody", Reason: "chance"}
-	kek := func(f func(p *process) func(context.Context, string, uint32, kms.Change) (kms.KEK, error)) func(context.Context, *mathrand.Rand, *process) error {
+	kek := func(f func(*kms.Manager, context.Context, string, uint32, kms.Change) (kms.KEK, error)) func(context.Context, *mathrand.Rand, *process) error {
 		return func(ctx context.Context, r *mathrand.Rand, p *process) error {
-			_, err := f(p)(ctx, name(r), version(r), by)
+			_, err := f(p.Manager, ctx, name(r), version(r), by)
 			return err
 		}
 	}
@@ -276,19 +276,15 @@ func (m *model) commands() []command {
 			_, err := p.RotateKEK(ctx, name(r), by)
 			return err
 		}},
-		{"block", kek(func(p *process) func(context.Context, string, uint32, kms.Change) (kms.KEK, error) { return p.BlockKEK })},
-		{"unblock", kek(func(p *process) func(context.Context, string, uint32, kms.Change) (kms.KEK, error) { return p.UnblockKEK })},
-		{"unblock", kek(func(p *process) func(context.Context, string, uint32, kms.Change) (kms.KEK, error) { return p.UnblockKEK })},
-		{"compromise", kek(func(p *process) func(context.Context, string, uint32, kms.Change) (kms.KEK, error) { return p.CompromiseKEK })},
-		{"destroy", kek(func(p *process) func(context.Context, string, uint32, kms.Change) (kms.KEK, error) {
-			return p.ScheduleDestroy
-		})},
-		{"destroy", kek(func(p *process) func(context.Context, string, uint32, kms.Change) (kms.KEK, error) {
-			return p.ScheduleDestroy
-		})},
-		{"restore", kek(func(p *process) func(context.Context, string, uint32, kms.Change) (kms.KEK, error) { return p.RestoreKEK })},
-		{"restore", kek(func(p *process) func(context.Context, string, uint32, kms.Change) (kms.KEK, error) { return p.RestoreKEK })},
-		{"restore", kek(func(p *process) func(context.Context, string, uint32, kms.Change) (kms.KEK, error) { return p.RestoreKEK })},
+		{"block", kek((*kms.Manager).BlockKEK)},
+		{"unblock", kek((*kms.Manager).UnblockKEK)},
+		{"unblock", kek((*kms.Manager).UnblockKEK)},
+		{"compromise", kek((*kms.Manager).CompromiseKEK)},
+		{"destroy", kek((*kms.Manager).ScheduleDestroy)},
+		{"destroy", kek((*kms.Manager).ScheduleDestroy)},
+		{"restore", kek((*kms.Manager).RestoreKEK)},
+		{"restore", kek((*kms.Manager).RestoreKEK)},
+		{"restore", kek((*kms.Manager).RestoreKEK)},
 		{"deactivate", func(ctx context.Context, r *mathrand.Rand, p *process) error {
 			_, err := p.DeactivateKEK(ctx, name(r), by)
 			return err

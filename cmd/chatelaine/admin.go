@@ -138,6 +138,7 @@ func explain(err error, address string) error {
 		{kms.ErrApproval, "`chatelaine pending` lists requests; when yours is approved, say it again with --approval ID"},
 		{kms.ErrDenied, "the KMS must list a name of your certificate under `admins`; on a Unix socket, be its owner"},
 		{kms.ErrUnavailable, "does the KMS run at " + address + "? Its log says more; another is named with --kms or CHATELAINE_KMS"},
+		{kms.ErrNeeded, "`chatelaine key needs NAME` lists what needs it; `chatelaine key rewrap NAME` moves what is under older versions"},
 		{kms.ErrConflict, "somebody else changed it at the same time: look at it, and say it again if it is still needed"},
 	} {
 		if errors.Is(err, e.is) {

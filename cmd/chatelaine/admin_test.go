@@ -15,6 +15,7 @@ func TestErrorsOfAdministratorsSayWhatToDo(t *testing.T) {
 		"approval":    {fmt.Errorf("x: %w", kms.ErrApproval), kms.ErrApproval},
 		"denied":      {fmt.Errorf("x: %w", kms.ErrDenied), kms.ErrDenied},
 		"unavailable": {fmt.Errorf("x: %w", kms.ErrUnavailable), kms.ErrUnavailable},
+		"needed":      {fmt.Errorf("x: %w", kms.ErrNeeded), kms.ErrNeeded},
 		"conflict":    {fmt.Errorf("x: %w", kms.ErrConflict), kms.ErrConflict},
 	}
 	said := map[string]bool{}

@@ -23,11 +23,11 @@ type table struct {
 	empty  string // said where there are no rows
 }
 
-// show answers: a table for people, or v as JSON with --json. v is a message of the
+// show answers: tables for people, or v as JSON with --json. v is a message of the
 // RPC, or what encoding/json knows.
-func (a *admin) show(v any, t table) error {
+func (a *admin) show(v any, tables ...table) error {
 	if !a.json {
-		return t.write(a.out)
+		return writeTables(a.out, tables)
 	}
 	text, err := encode(v)
 	if err == nil {
@@ -52,6 +52,19 @@ func encode(v any) ([]byte, error) {
 	var out bytes.Buffer
 	err = json.Indent(&out, text, "", "  ")
 	return out.Bytes(), err
+}
+
+// writeTables puts an empty line between tables.
+func writeTables(out io.Writer, tables []table) error {
+	for i, t := range tables {
+		if i > 0 {
+			fmt.Fprintln(out)
+		}
+		if err := t.write(out); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t table) write(out io.Writer) error {
@@ -158,5 +171,9 @@ func isTerminal(stream any) bool {
 		return false
 	}
 	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && file.Name() != os.DevNull
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }
