@@ -531,6 +531,21 @@ func TestSigningKeysAreThoseOfTheirScope(t *testing.T) {
 	})
 }
 
+func TestBucketsAreRegisteredWithTheirETags(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStillWorld(t, Config{})
+		for name, md5 := range map[string]bool{"bucket": false, "md5": true} {
+			b, err := w.RegisterBucket(t.Context(), NewBucket{Name: name, Store: "files", StoreName: name, Owner: "alice", MD5: md5})
+			if err != nil || b.MD5 != md5 {
+				t.Errorf("%s: got %+v, %v", name, b, err)
+			}
+			if b, err := w.Bucket(t.Context(), name); err != nil || b.MD5 != md5 {
+				t.Errorf("%s, looked up: got %+v, %v", name, b, err)
+			}
+		}
+	})
+}
+
 func TestBucketsAreRememberedFor10s(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStillWorld(t, Config{})
