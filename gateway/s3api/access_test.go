@@ -121,11 +121,13 @@ func TestPoliciesDecideEachRequest(t *testing.T) {
 		{"making a bucket", writeInbox, sent{method: "PUT", path: "/new-bucket"}, 403},
 		{
 			"with a reason", `permit (principal, action, resource) when { context has reason && context.reason like "TICKET-*" };`,
-			sent{method: "GET", path: "/bucket/private", header: []string{"X-Chatelaine-Reason: TICKET-9"}}, 200,
+			sent{method: "GET", path: "/bucket/private", header: []string{"X-Chatelaine-Reason: TICKET-9"}},
+			200,
 		},
 		{
 			"without one", `permit (principal, action, resource) when { context has reason && context.reason like "TICKET-*" };`,
-			sent{method: "GET", path: "/bucket/private"}, 403,
+			sent{method: "GET", path: "/bucket/private"},
+			403,
 		},
 		{"by the access key", `permit (principal, action, resource) when { context.accessKey == "` + bobKey + `" };`, sent{method: "GET", path: "/bucket/private"}, 200},
 		{"by another", `permit (principal, action, resource) when { context.accessKey == "` + annKey + `" };`, sent{method: "GET", path: "/bucket/private"}, 403},

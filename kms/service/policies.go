@@ -204,7 +204,7 @@ func policyVersion(s kms.PolicySet) *kmsv1.PolicyVersion {
 }
 
 func outcomeMessage(o policy.Outcome) *kmsv1.PolicyOutcome {
-	out := &kmsv1.PolicyOutcome{Id: o.ID, Line: uint32(o.Line), Effect: o.Effect, Applies: o.Applies} //nolint:gosec // a line of 256 KiB
+	out := &kmsv1.PolicyOutcome{Id: o.ID, Line: uint32(o.Line), Effect: o.Effect, Applies: o.Applies}
 	for _, m := range o.Misses {
 		out.Misses = append(out.Misses, &kmsv1.PolicyMiss{Part: m.Part, Text: m.Text, Error: m.Error})
 	}
