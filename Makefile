@@ -41,7 +41,7 @@ test: test-parts ## install what is missing and run every test
 
 .PHONY: test-parts
 test-parts:
-	test/tools/install.sh softhsm2 opensc awscli python3-boto3 rclone s3cmd curl restic s3fs nodejs npm
+	test/tools/install.sh softhsm2 opensc openssh-client awscli python3-boto3 rclone s3cmd curl restic s3fs nodejs npm
 	test/tools/build.sh minio >/dev/null
 	test/tools/build.sh versitygw >/dev/null
 
@@ -56,13 +56,14 @@ lint: ## vet, build without cgo, golangci-lint
 	$$(test/tools/build.sh lint) run --timeout 15m ./...
 
 # What reads what anybody on the network may send: package and target.
-FUZZED := s3api:FuzzTarget s3api:FuzzXML sigv4:FuzzChunked sigv4:FuzzVerify
+FUZZED := gateway/s3api:FuzzTarget gateway/s3api:FuzzXML gateway/sigv4:FuzzChunked gateway/sigv4:FuzzVerify \
+	kms/approval:FuzzParseStatement kms/approval:FuzzSignature kms/approval:FuzzBundle kms/approval:FuzzParseRules
 FUZZTIME ?= 60s
 
 .PHONY: fuzz
 fuzz: ## fuzz what reads requests, FUZZTIME each
 	@for f in $(FUZZED); do \
-		$(GO) test -run '^$$' -fuzz "^$${f#*:}$$" -fuzztime $(FUZZTIME) -parallel 2 ./gateway/$${f%:*} || exit 1; \
+		$(GO) test -run '^$$' -fuzz "^$${f#*:}$$" -fuzztime $(FUZZTIME) -parallel 2 ./$${f%:*} || exit 1; \
 	done
 
 .PHONY: bench

@@ -160,3 +160,49 @@ func TestRulesArePutWithAnApproval(t *testing.T) {
 	_, err = c.Approvals.GetRequest(t.Context(), &kmsv1.GetRequestRequest{Id: "0123"})
 	wantErr(t, err, kms.ErrNotFound)
 }
+
+func TestBlockingTakesOnePersonAndUnblockingTwoMore(t *testing.T) {
+	_, c := local(t, nil)
+	ctx := t.Context()
+	ceremony(t, c)
+	if _, err := c.Keys.BlockKEK(ctx, &kmsv1.BlockKEKRequest{Name: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	unblock := &kmsv1.UnblockKEKRequest{Name: "main", Change: &kmsv1.Change{Reason: "over"}}
+	_, err := c.Keys.UnblockKEK(ctx, unblock)
+	var needed *approval.NeededError
+	if !errors.As(err, &needed) {
+		t.Fatalf("got %v", err)
+	}
+	prepared, err := c.Approvals.PrepareRequest(ctx, &kmsv1.PrepareRequestRequest{Operation: operationMessage(needed.Operation), As: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := c.Approvals.SubmitRequest(ctx, &kmsv1.SubmitRequestRequest{
+		Statement: prepared.GetStatement(), Signature: signedBy("alice", prepared.GetStatement()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unblock.Change.Approval = made.GetRequest().GetId()
+	q, _, err := approval.ParseStatement(prepared.GetStatement())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"bob", "carol"} {
+		_, err := c.Keys.UnblockKEK(ctx, unblock)
+		wantErr(t, err, kms.ErrApproval)
+		_, err = c.Approvals.Vote(ctx, &kmsv1.VoteRequest{Id: q.ID, Verdict: "approve", Signature: signedBy(name, q.Statement(approval.Approve))})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Keys.UnblockKEK(ctx, unblock); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Keys.BlockKEK(ctx, &kmsv1.BlockKEKRequest{Name: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Keys.UnblockKEK(ctx, unblock)
+	wantErr(t, err, kms.ErrApproval) // it is good for once
+}

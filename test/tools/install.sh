@@ -21,6 +21,7 @@ present() {
 	case $1 in
 	softhsm2) command -v softhsm2-util ;;
 	opensc) command -v pkcs11-tool ;;
+	openssh-client) command -v ssh-keygen ;;
 	awscli) command -v aws ;;
 	python3-boto3) python3 -c 'import boto3' ;;
 	nodejs) command -v node ;;
