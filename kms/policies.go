@@ -3,7 +3,6 @@ package kms
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -23,17 +22,17 @@ type PolicyDocument struct {
 // MaxPolicy is the longest text of policies, and of entities, in bytes.
 const MaxPolicy = 256 << 10
 
-// Digest is SHA-256 over both parts, each with its length before it in 8 bytes, in
-// hex.
+// Text is both parts as one text that people can read, with their lengths in its first
+// line: what approvers are shown, and what the digest is of.
+func (d PolicyDocument) Text() []byte {
+	text := fmt.Appendf(nil, "chatelaine access policies: %d bytes of policies, then %d bytes of entities\n", len(d.Policies), len(d.Entities))
+	return append(append(text, d.Policies...), d.Entities...)
+}
+
+// Digest is the SHA-256 of Text, in hex.
 func (d PolicyDocument) Digest() string {
-	h := sha256.New()
-	for _, part := range [][]byte{d.Policies, d.Entities} {
-		var length [8]byte
-		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
-		h.Write(length[:])
-		h.Write(part)
-	}
-	return hex.EncodeToString(h.Sum(nil))
+	sum := sha256.Sum256(d.Text())
+	return hex.EncodeToString(sum[:])
 }
 
 // PolicySet is a version of the access policies.

@@ -2,6 +2,8 @@ package kms_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -168,6 +170,11 @@ func TestTwoPutsAtOnceBothCountAndOneHolds(t *testing.T) {
 }
 
 func TestADigestIsOfBothParts(t *testing.T) {
+	d := kms.PolicyDocument{Policies: []byte("permit\n"), Entities: []byte("[]")}
+	const asText = "chatelaine access policies: 7 bytes of policies, then 2 bytes of entities\npermit\n[]"
+	if sum := sha256.Sum256([]byte(asText)); string(d.Text()) != asText || d.Digest() != hex.EncodeToString(sum[:]) {
+		t.Errorf("got %q with digest %s", d.Text(), d.Digest())
+	}
 	seen := map[string]kms.PolicyDocument{}
 	for _, d := range []kms.PolicyDocument{
 		{}, {Policies: []byte("ab")}, {Entities: []byte("ab")}, {Policies: []byte("a"), Entities: []byte("b")},

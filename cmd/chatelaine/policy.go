@@ -83,6 +83,7 @@ once. What is not permitted by them is denied.`,
 				if err != nil {
 					return err
 				}
+				a.attachment = kms.PolicyDocument{Policies: d.GetPolicies(), Entities: d.GetEntities()}.Text()
 				answer, err := c.Policies.PutPolicies(ctx, &kmsv1.PutPoliciesRequest{Document: d, CheckOnly: check, Change: a.change()})
 				if err != nil {
 					return invalidPolicies(err, "nothing was changed; ")

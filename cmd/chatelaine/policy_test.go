@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -119,4 +120,55 @@ func TestOnlyADenialHasTheExitCodeOfOne(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", name, got, test.want)
 		}
 	}
+}
+
+func TestApproversOfPoliciesReadWhatTheySign(t *testing.T) {
+	dir := t.TempDir()
+	people(t, dir, "alice", "bob")
+	rules := rulesOf(t, dir, "  - {actions: [policy.put, rules.put], quorum: {security: 1}}\n", "alice", "bob")
+	for name, text := range map[string]string{
+		"rules.yaml":   rules,
+		"first.cedar":  `@id("first") permit (principal, action, resource);`,
+		"second.cedar": `@id("second") permit (principal == User::"bob", action, resource);`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	startUp(t, nil, "--data", filepath.Join(dir, ".run"), "--kek", "softkey")
+	run := func(want int, says string, args ...string) string {
+		t.Helper()
+		c := startIn(t, dir, nil, args...)
+		code := c.end(t)
+		text := c.out.String() + c.err.String()
+		if code != want || !strings.Contains(text, says) {
+			t.Fatalf("%v: ended with %d, want %d and %q: %s", args, code, want, says, text)
+		}
+		return text
+	}
+	run(0, "", "ceremony", "begin", "rules.yaml", "c")
+	for _, name := range []string{"alice", "bob"} {
+		run(0, "Signed", "ceremony", "sign", "c", "--sign-key", name, "--yes")
+	}
+	run(0, "Dual control is on", "ceremony", "apply", "c")
+
+	// Both ask at the same time; bob approves what he is shown.
+	request := func(file string) string {
+		t.Helper()
+		asked := run(exitFailure, "is recorded", "policy", "put", file, "--as", "alice", "--sign-key", "alice", "--reason", "needed")
+		return regexp.MustCompile(`request ([0-9a-f]{32}) is recorded`).FindStringSubmatch(asked)[1]
+	}
+	first, second := request("first.cedar"), request("second.cedar")
+	shown := run(0, "is approved", "approve", first, "--sign-key", "bob", "--yes")
+	for _, want := range []string{`@id("first") permit (principal, action, resource);`, "policy.put", "replaces"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("bob is not shown %q: %s", want, shown)
+		}
+	}
+	run(0, "is approved", "approve", second, "--sign-key", "bob", "--yes")
+	run(exitFailure, `another param "digest" was approved`, "policy", "put", "second.cedar", "--reason", "needed", "--approval", first)
+	run(0, "Version 1 holds", "policy", "put", "first.cedar", "--reason", "needed", "--approval", first)
+	// The second was approved in the place of version 0, which holds no more.
+	run(exitFailure, `another param "replaces" was approved`, "policy", "put", "second.cedar", "--reason", "needed", "--approval", second)
+	run(0, first, "policy", "history")
 }
