@@ -20,6 +20,7 @@ type NewAccessKey struct {
 	Replace bool
 	// Revealable keeps the secret for RevealAccessKey. Development only.
 	Revealable bool
+	Change     Change
 }
 
 // EnsureAccessKey makes an access key of a given id and secret. When it exists so
@@ -38,11 +39,8 @@ func (m *Manager) EnsureAccessKey(ctx context.Context, n NewAccessKey) error {
 
 // CreateAccessKey makes an access key with a fresh id and secret. The secret is
 // returned here and, unless revealable, never again.
-func (m *Manager) CreateAccessKey(ctx context.Context, principal string, revealable bool) (AccessKey, Secret, error) {
-	n := NewAccessKey{
-		ID: randomText(20, upper), Secret: NewSecret([]byte(randomText(40, upper+lower))),
-		Principal: principal, Revealable: revealable,
-	}
+func (m *Manager) CreateAccessKey(ctx context.Context, principal string, revealable bool, by Change) (AccessKey, Secret, error) {
+	n := NewAccessKey{ID: randomText(20, upper), Secret: freshSecret(), Principal: principal, Revealable: revealable, Change: by}
 	err := m.checkAccessKey(n)
 	if err == nil {
 		err = retry(ctx, func() error { return m.writeAccessKey(ctx, n, absent(accessKeyPath(n.ID))) })
@@ -84,32 +82,6 @@ func (m *Manager) AccessKeys(ctx context.Context) ([]AccessKey, error) {
 	return records(all), nil
 }
 
-// DisableAccessKey ends the use of an access key. Gateways learn of it with the
-// revocation epoch. It may be said again.
-func (m *Manager) DisableAccessKey(ctx context.Context, id string) error {
-	err := retry(ctx, func() error {
-		key, err := m.accessKey(ctx, id)
-		if err != nil || key.record.Status == KeyDisabled {
-			return err
-		}
-		key.record.Status = KeyDisabled
-		item, err := put(key.is.Key, key.record)
-		if err != nil {
-			return err
-		}
-		t := Transaction{If: []Condition{key.is}, Put: []Item{item}}
-		if err := m.revoke(ctx, &t); err != nil {
-			return err
-		}
-		return m.registry.Commit(ctx, t)
-	})
-	if err != nil {
-		return fmt.Errorf("kms: disabling access key %q: %w", id, err)
-	}
-	m.log.Info("access key disabled", zap.String("access_key", id))
-	return nil
-}
-
 func (m *Manager) accessKey(ctx context.Context, id string) (stored[AccessKey], error) {
 	if err := checkAccessKeyID(id); err != nil {
 		return stored[AccessKey]{}, err
@@ -118,7 +90,7 @@ func (m *Manager) accessKey(ctx context.Context, id string) (stored[AccessKey], 
 }
 
 func (m *Manager) checkAccessKey(n NewAccessKey) error {
-	errs := []error{checkAccessKeyID(n.ID), checkSecret(n.Secret), checkPrincipal(n.Principal)}
+	errs := []error{checkAccessKeyID(n.ID), checkSecret(n.Secret), checkPrincipal(n.Principal), n.Change.validate()}
 	if n.Revealable && !m.development {
 		errs = append(errs, fmt.Errorf("%w: revealable access keys are for development only", ErrDenied))
 	}
@@ -165,6 +137,7 @@ func (m *Manager) writeAccessKey(ctx context.Context, n NewAccessKey, is Conditi
 	key := AccessKey{
 		ID: n.ID, Principal: n.Principal, Status: KeyEnabled, Revealable: n.Revealable, Created: time.Now().UTC(),
 	}
+	key.note("created", n.Change)
 	ref, wrapped, kekIs, err := m.wrap(ctx, m.kek, key.binding(), n.Secret)
 	if err != nil {
 		return err
@@ -186,6 +159,9 @@ func (m *Manager) writeAccessKey(ctx context.Context, n NewAccessKey, is Conditi
 	m.log.Info("access key written", zap.String("access_key", key.ID), zap.String("principal", key.Principal))
 	return nil
 }
+
+// freshSecret is 40 random characters, about 206 bits.
+func freshSecret() Secret { return NewSecret([]byte(randomText(40, upper+lower))) }
 
 const (
 	upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

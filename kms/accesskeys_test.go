@@ -25,7 +25,7 @@ func errorsIsNotFound(err error) bool { return errors.Is(err, kms.ErrNotFound) }
 
 func TestCreateAccessKeyMakesOneLikeThoseOfAWS(t *testing.T) {
 	f := newFixture(t)
-	key, secret, err := f.CreateAccessKey(t.Context(), "alice", false)
+	key, secret, err := f.CreateAccessKey(t.Context(), "alice", false, kms.Change{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestSecretsAreRevealedInDevelopmentOnly(t *testing.T) {
 	production := f.manager(t, c)
 	_, err := production.RevealAccessKey(t.Context(), accessKey().ID)
 	wantErr(t, err, kms.ErrDenied)
-	_, _, err = production.CreateAccessKey(t.Context(), "alice", true)
+	_, _, err = production.CreateAccessKey(t.Context(), "alice", true, kms.Change{})
 	wantErr(t, err, kms.ErrDenied)
 }
 
@@ -114,7 +114,7 @@ func TestADisabledAccessKeyDoesNotSign(t *testing.T) {
 	}
 	epoch, _ := f.Revocations(t.Context())
 	for range 2 {
-		if err := f.DisableAccessKey(t.Context(), "AKIDEXAMPLE"); err != nil {
+		if err := f.DisableAccessKey(t.Context(), "AKIDEXAMPLE", kms.Change{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,7 +124,7 @@ func TestADisabledAccessKeyDoesNotSign(t *testing.T) {
 	_, err = f.SigningKey(t.Context(), "AKIDEXAMPLE", today(), "eu", "s3")
 	wantErr(t, err, kms.ErrNotFound)
 	wantErr(t, f.EnsureAccessKey(t.Context(), accessKey()), kms.ErrDisabled)
-	wantErr(t, f.DisableAccessKey(t.Context(), "NOBODY"), kms.ErrNotFound)
+	wantErr(t, f.DisableAccessKey(t.Context(), "NOBODY", kms.Change{}), kms.ErrNotFound)
 }
 
 func TestSigningKeyRefusesWhatItShould(t *testing.T) {

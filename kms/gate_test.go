@@ -33,6 +33,6 @@ func TestAKEKWhoseUseWasNotApprovedWrapsAndUnwrapsNothing(t *testing.T) {
 	wantErr(t, err, kms.ErrApproval)
 	_, err = gated.BucketKey(t.Context(), b.Space, made.ID)
 	wantErr(t, err, kms.ErrApproval)
-	_, _, err = gated.CreateAccessKey(t.Context(), "alice", false)
+	_, _, err = gated.CreateAccessKey(t.Context(), "alice", false, kms.Change{})
 	wantErr(t, err, kms.ErrApproval)
 }

@@ -357,7 +357,7 @@ func TestAKeyThatFailsItsSelfTestIsNotUsed(t *testing.T) {
 			m := f.manager(t, c)
 			_, err := m.CreateKEK(t.Context(), "main", kms.KEKOptions{})
 			wantErr(t, err, test.want)
-			if _, _, err := m.CreateAccessKey(t.Context(), "alice", false); !errors.Is(err, kms.ErrDisabled) {
+			if _, _, err := m.CreateAccessKey(t.Context(), "alice", false, kms.Change{}); !errors.Is(err, kms.ErrDisabled) {
 				t.Errorf("the key is in use: %v", err)
 			}
 		})

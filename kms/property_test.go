@@ -306,7 +306,7 @@ func (m *model) commands() []command {
 			if r.IntN(10) > 0 {
 				return nil // nothing takes them away again
 			}
-			_, _, err := p.CreateAccessKey(ctx, "alice", false)
+			_, _, err := p.CreateAccessKey(ctx, "alice", false, kms.Change{})
 			return err
 		}},
 		{"time", func(_ context.Context, r *mathrand.Rand, _ *process) error {

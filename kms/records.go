@@ -118,6 +118,20 @@ type AccessKey struct {
 	Created    time.Time `json:"created"`
 	// Revealable: its secret may be shown again. Development only.
 	Revealable bool `json:"revealable,omitempty"`
+	// Old is the secret before this one, while both are live.
+	Old     *OldSecret    `json:"old,omitempty"`
+	History []StateChange `json:"history,omitempty"`
+}
+
+// OldSecret is a secret that was replaced and is good for some time still. It is
+// wrapped under the same KEK version as the one that replaced it.
+type OldSecret struct {
+	Wrapped []byte `json:"wrapped"`
+	// Ends is its end by the clock on the wall, and EndsClock by that of the keeper
+	// (keeper.go). It ends at whichever comes first, so that no clock that is set
+	// back lengthens its life.
+	Ends      time.Time     `json:"ends"`
+	EndsClock time.Duration `json:"ends_clock"`
 }
 
 func (k AccessKey) ref() KeyRef { return KeyRef{Name: k.KEK, Version: k.KEKVersion} }

@@ -22,8 +22,12 @@ const (
 type SigningKey struct {
 	Key       Secret // 32 bytes
 	Principal string
-	KEK       KeyRef    // what its secret is wrapped under
+	KEK       KeyRef    // what its secrets are wrapped under
 	Unwrapped time.Time // as in OpenKey
+	// Old is the key of the secret before, and OldTTL how long that is live still; of
+	// no length, and 0, where there is none.
+	Old    Secret
+	OldTTL time.Duration
 }
 
 // SigningKey derives the SigV4 signing key of an access key. The date is YYYYMMDD.
@@ -56,8 +60,14 @@ func (m *Manager) signingKey(ctx context.Context, id, date, region, service stri
 	if err != nil {
 		return SigningKey{}, err
 	}
-	derived := deriveSigningKey(secret, date, region, service)
-	return SigningKey{Key: derived, Principal: key.record.Principal, KEK: key.record.ref(), Unwrapped: at}, nil
+	out := SigningKey{
+		Key: deriveSigningKey(secret, date, region, service), Principal: key.record.Principal, KEK: key.record.ref(), Unwrapped: at,
+	}
+	old, ttl, err := m.oldSecret(ctx, key.record)
+	if err == nil && ttl > 0 {
+		out.Old, out.OldTTL = deriveSigningKey(old, date, region, service), ttl
+	}
+	return out, err
 }
 
 func checkDate(date string, now time.Time) error {

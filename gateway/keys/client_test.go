@@ -501,7 +501,7 @@ func TestADisabledAccessKeyEndsWithTheNextRenewal(t *testing.T) {
 			return err
 		}
 		wantErr(t, ask(), nil)
-		if err := w.kms.DisableAccessKey(t.Context(), accessKeyID); err != nil {
+		if err := w.kms.DisableAccessKey(t.Context(), accessKeyID, kms.Change{}); err != nil {
 			t.Fatal(err)
 		}
 		disabled := time.Now()
@@ -509,6 +509,37 @@ func TestADisabledAccessKeyEndsWithTheNextRenewal(t *testing.T) {
 		wantErr(t, err, ErrAccessKeyNotFound)
 		if took := time.Since(disabled); took > 6*time.Second {
 			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+func TestTwoSecretsAreLiveWhileOneIsReplaced(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, w *world) {
+		ask := func() SigningKey {
+			key, err := w.SigningKey(t.Context(), accessKeyID, today(), "eu", "s3")
+			wantErr(t, err, nil)
+			return key
+		}
+		bytesOf := func(key SigningKey) (out [32]byte) {
+			key.Use(func(b []byte) { copy(out[:], b) })
+			return out
+		}
+		before := ask()
+		if _, ok := before.Old(); ok {
+			t.Error("there is an old secret before any change")
+		}
+		if _, _, err := w.kms.RotateSecret(t.Context(), accessKeyID, time.Minute, kms.Change{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(6 * time.Second)
+		both := ask()
+		if old, ok := both.Old(); !ok || bytesOf(old) != bytesOf(before) || bytesOf(both) == bytesOf(before) {
+			t.Error("the secret before does not verify any more, or the new one does not yet")
+		}
+		time.Sleep(time.Minute)
+		after := ask()
+		if _, ok := after.Old(); ok || bytesOf(after) != bytesOf(both) {
+			t.Error("the secret before verifies after its time")
 		}
 	})
 }

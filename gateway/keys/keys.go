@@ -78,12 +78,24 @@ type BucketKey struct {
 type SigningKey struct {
 	// A closure, as fmt would print an array in a field of a field.
 	key       func() *[32]byte
+	old       func() *[32]byte // nil: there is one secret only
 	Principal string
 }
 
 // NewSigningKey takes the 32 derived bytes.
 func NewSigningKey(key [32]byte, principal string) SigningKey {
 	return SigningKey{key: func() *[32]byte { return &key }, Principal: principal}
+}
+
+// WithOld adds the key of the access key's secret before, while that is live too.
+func (k SigningKey) WithOld(old [32]byte) SigningKey {
+	k.old = func() *[32]byte { return &old }
+	return k
+}
+
+// Old is the key of the secret before, and whether there is one.
+func (k SigningKey) Old() (SigningKey, bool) {
+	return SigningKey{key: k.old, Principal: k.Principal}, k.old != nil
 }
 
 // Use calls f with the key's bytes, which f must neither keep nor change; with none

@@ -57,7 +57,7 @@ func TestPoliciesAreAskedForOnceUntilSomethingIsRevoked(t *testing.T) {
 		t.Errorf("got %+v, want version 1", second)
 	}
 	// Another revocation, of something else: the text is not sent again.
-	if err := w.kms.DisableAccessKey(t.Context(), accessKeyID); err != nil {
+	if err := w.kms.DisableAccessKey(t.Context(), accessKeyID, kms.Change{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.lease.renew(t.Context()); err != nil {

@@ -70,19 +70,37 @@ func (c *Client) fetchSigning(ctx context.Context, s scope) (SigningKey, error) 
 		c.refusedSigning(s, translate(err, ErrAccessKeyNotFound))
 		return SigningKey{}, err
 	}
-	defer clear(answer.GetKey())
-	if len(answer.GetKey()) != 32 {
-		return SigningKey{}, fmt.Errorf("signing key of %d bytes", len(answer.GetKey()))
+	key, ttl, err := signingKeyOf(answer)
+	if err != nil {
+		return SigningKey{}, err
 	}
-	key := NewSigningKey([32]byte(answer.GetKey()), answer.GetPrincipal())
 	kept := openSigning{key, refOf(answer.GetKek())}
 	_, err = c.keepUnless(kept.kek, generation, func() {
-		c.signing.put(s, kept, generation, sent, answer.GetTtl().AsDuration())
+		c.signing.put(s, kept, generation, sent, ttl)
 	})
 	if err != nil {
 		return SigningKey{}, err
 	}
 	return key, nil
+}
+
+// signingKeyOf takes the keys out of an answer, and clears them there. Where there are
+// two, both are kept no longer than the older is good.
+func signingKeyOf(answer *kmsv1.SigningKeyResponse) (SigningKey, time.Duration, error) {
+	defer clear(answer.GetKey())
+	defer clear(answer.GetOldKey())
+	if len(answer.GetKey()) != 32 {
+		return SigningKey{}, 0, fmt.Errorf("signing key of %d bytes", len(answer.GetKey()))
+	}
+	key, ttl := NewSigningKey([32]byte(answer.GetKey()), answer.GetPrincipal()), answer.GetTtl().AsDuration()
+	switch len(answer.GetOldKey()) {
+	case 0:
+		return key, ttl, nil
+	case 32:
+		return key.WithOld([32]byte(answer.GetOldKey())), min(ttl, answer.GetOldTtl().AsDuration()), nil
+	default:
+		return SigningKey{}, 0, fmt.Errorf("old signing key of %d bytes", len(answer.GetOldKey()))
+	}
 }
 
 func (c *Client) refusedSigning(s scope, err error) {

@@ -105,6 +105,9 @@ func (h *Handler) signingKey(ctx context.Context, s sigv4.Scope) (sigv4.Key, err
 	if errors.Is(err, keys.ErrAccessKeyNotFound) {
 		return nil, fmt.Errorf("%w: %w", sigv4.ErrUnknownKey, err)
 	}
+	if old, ok := key.Old(); ok {
+		return sigv4.Either{New: key, Old: old}, err
+	}
 	return key, err
 }
 

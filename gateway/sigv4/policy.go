@@ -57,8 +57,11 @@ func (v *Verifier) VerifyForm(ctx context.Context, f Form) (*Signed, *Policy, er
 		}
 		return nil, nil, err
 	}
-	want := sign(s.Key, []byte(f["policy"]))
-	if subtle.ConstantTimeCompare(want[:], []byte(c.signature)) != 1 {
+	s.Key = first(s.Key, func(key Key) bool {
+		want := sign(key, []byte(f["policy"]))
+		return subtle.ConstantTimeCompare(want[:], []byte(c.signature)) == 1
+	})
+	if s.Key == nil {
 		return nil, nil, &Error{Err: ErrSignature, Form: true, Got: c.scope.AccessKey, Signature: c.signature, StringToSign: f["policy"]}
 	}
 	p, err := ParsePolicy(f["policy"])

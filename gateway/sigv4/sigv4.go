@@ -41,6 +41,25 @@ type Key interface {
 	Use(f func(key []byte))
 }
 
+// Either is what a Lookup returns while an access key has two live secrets: whichever
+// of both keys the request was signed with verifies it, and is then its Key.
+type Either struct{ New, Old Key }
+
+// Use gives the new key.
+func (e Either) Use(f func(key []byte)) { e.New.Use(f) }
+
+// first returns the first of the candidates that holds, or nil.
+func first(key Key, holds func(Key) bool) Key {
+	candidates := []Key{key}
+	if e, ok := key.(Either); ok {
+		candidates = []Key{e.New, e.Old}
+	}
+	if i := slices.IndexFunc(candidates, holds); i >= 0 {
+		return candidates[i]
+	}
+	return nil
+}
+
 // Scope says which signing key a request claims. All of it but AccessKey has been
 // checked against the Verifier and its clock when Lookup gets it.
 type Scope struct {
@@ -131,7 +150,8 @@ func (v *Verifier) Verify(ctx context.Context, r *http.Request) (*Signed, error)
 		}
 		return nil, err
 	}
-	if !matches(s.Key, r, c, declared) {
+	s.Key = first(s.Key, func(key Key) bool { return matches(key, r, c, declared) })
+	if s.Key == nil {
 		return nil, c.mismatch(r, declared)
 	}
 	return s, s.checkEmpty(r)

@@ -365,3 +365,36 @@ func TestAPathMayBeSignedAsItWasSent(t *testing.T) {
 		}
 	}
 }
+
+// fixedKey is a signing key that is given as it is.
+type fixedKey [32]byte
+
+func (k *fixedKey) Use(f func([]byte)) { f(k[:]) }
+
+func TestEitherOfTwoLiveSecretsVerifies(t *testing.T) {
+	other, another := &fixedKey{1}, &fixedKey{2}
+	for name, test := range map[string]struct {
+		pair func(right Key) Key
+		want error
+	}{
+		"new":     {func(right Key) Key { return Either{New: right, Old: other} }, nil},
+		"old":     {func(right Key) Key { return Either{New: other, Old: right} }, nil},
+		"neither": {func(Key) Key { return Either{New: other, Old: another} }, ErrSignature},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := exampleVerifier(clock)
+			var right Key
+			v.Lookup = func(ctx context.Context, s Scope) (key Key, err error) {
+				right, err = lookupExample(ctx, s)
+				return test.pair(right), err
+			}
+			s, err := v.Verify(t.Context(), signed(t))
+			if !errors.Is(err, test.want) {
+				t.Fatalf("got %v, want %v", err, test.want)
+			}
+			if err == nil && s.Key != right {
+				t.Errorf("the key is %T, not the one that verified it", s.Key)
+			}
+		})
+	}
+}

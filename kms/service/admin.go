@@ -23,13 +23,13 @@ var _ kmsv1connect.AdminServiceHandler = (*adminAPI)(nil)
 func (a *adminAPI) EnsureAccessKey(ctx context.Context, r *kmsv1.EnsureAccessKeyRequest) (*kmsv1.EnsureAccessKeyResponse, error) {
 	return &kmsv1.EnsureAccessKeyResponse{}, a.manager.EnsureAccessKey(ctx, kms.NewAccessKey{
 		ID: r.GetId(), Secret: kms.NewSecret([]byte(r.GetSecret())), Principal: r.GetPrincipal(),
-		Replace: r.GetReplace(), Revealable: r.GetRevealable(),
+		Replace: r.GetReplace(), Revealable: r.GetRevealable(), Change: changeOf(ctx, nil),
 	})
 }
 
 // CreateAccessKey implements AdminService.
 func (a *adminAPI) CreateAccessKey(ctx context.Context, r *kmsv1.CreateAccessKeyRequest) (*kmsv1.CreateAccessKeyResponse, error) {
-	key, secret, err := a.manager.CreateAccessKey(ctx, r.GetPrincipal(), r.GetRevealable())
+	key, secret, err := a.manager.CreateAccessKey(ctx, r.GetPrincipal(), r.GetRevealable(), changeOf(ctx, nil))
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (a *adminAPI) ListAccessKeys(ctx context.Context, _ *kmsv1.ListAccessKeysRe
 
 // DisableAccessKey implements AdminService.
 func (a *adminAPI) DisableAccessKey(ctx context.Context, r *kmsv1.DisableAccessKeyRequest) (*kmsv1.DisableAccessKeyResponse, error) {
-	return &kmsv1.DisableAccessKeyResponse{}, a.manager.DisableAccessKey(ctx, r.GetId())
+	return &kmsv1.DisableAccessKeyResponse{}, a.manager.DisableAccessKey(ctx, r.GetId(), changeOf(ctx, nil))
 }
 
 // Status implements AdminService. It answers also when a part is down.

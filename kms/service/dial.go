@@ -25,6 +25,7 @@ type Clients struct {
 	Gateway kmsv1connect.GatewayServiceClient
 	Admin   kmsv1connect.AdminServiceClient
 	Keys    kmsv1connect.KeyServiceClient
+	Users   kmsv1connect.UserServiceClient
 	// Policies is for administrators, and PolicyFeed for gateways.
 	Policies   kmsv1connect.PolicyServiceClient
 	PolicyFeed kmsv1connect.PolicyFeedClient
@@ -141,6 +142,7 @@ func NewClients(c connect.HTTPClient, baseURL string) *Clients {
 		Gateway: kmsv1connect.NewGatewayServiceClient(c, baseURL, options...),
 		Admin:   kmsv1connect.NewAdminServiceClient(c, baseURL, options...),
 		Keys:    kmsv1connect.NewKeyServiceClient(c, baseURL, options...),
+		Users:   kmsv1connect.NewUserServiceClient(c, baseURL, options...),
 
 		Policies:   kmsv1connect.NewPolicyServiceClient(c, baseURL, options...),
 		PolicyFeed: kmsv1connect.NewPolicyFeedClient(c, baseURL, options...),

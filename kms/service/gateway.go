@@ -109,9 +109,13 @@ func (g *gatewayAPI) SigningKey(ctx context.Context, r *kmsv1.SigningKeyRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &kmsv1.SigningKeyResponse{
+	out := &kmsv1.SigningKeyResponse{
 		Key: reveal(key.Key), Principal: key.Principal, Ttl: g.ttl(key.Unwrapped), Kek: refMessage(key.KEK),
-	}, nil
+	}
+	if key.Old.Len() > 0 {
+		out.OldKey, out.OldTtl = reveal(key.Old), durationpb.New(key.OldTTL)
+	}
+	return out, nil
 }
 
 // ConfirmMirror implements GatewayService.

@@ -53,6 +53,7 @@ func adminServices() []string {
 	return []string{
 		kmsv1connect.AdminServiceName,
 		kmsv1connect.KeyServiceName,
+		kmsv1connect.UserServiceName,
 		kmsv1connect.PolicyServiceName,
 		kmsv1connect.BlockServiceName,
 		kmsv1connect.ApprovalServiceName,

@@ -1644,6 +1644,59 @@ func (x *Need) GetVersion() uint32 {
 	return 0
 }
 
+// KeyVersion names one version of a KEK.
+type KeyVersion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kek           string                 `protobuf:"bytes,1,opt,name=kek,proto3" json:"kek,omitempty"`
+	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyVersion) Reset() {
+	*x = KeyVersion{}
+	mi := &file_kms_service_kmsv1_keys_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyVersion) ProtoMessage() {}
+
+func (x *KeyVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_keys_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyVersion.ProtoReflect.Descriptor instead.
+func (*KeyVersion) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_keys_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *KeyVersion) GetKek() string {
+	if x != nil {
+		return x.Kek
+	}
+	return ""
+}
+
+func (x *KeyVersion) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 var File_kms_service_kmsv1_keys_proto protoreflect.FileDescriptor
 
 const file_kms_service_kmsv1_keys_proto_rawDesc = "" +
@@ -1760,7 +1813,11 @@ const file_kms_service_kmsv1_keys_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
 	"\x06bucket\x18\x03 \x01(\tR\x06bucket\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\rR\aversion2\xb8\b\n" +
+	"\aversion\x18\x04 \x01(\rR\aversion\"8\n" +
+	"\n" +
+	"KeyVersion\x12\x10\n" +
+	"\x03kek\x18\x01 \x01(\tR\x03kek\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion2\xb8\b\n" +
 	"\n" +
 	"KeyService\x12V\n" +
 	"\tCreateKEK\x12#.chatelaine.kms.v1.CreateKEKRequest\x1a$.chatelaine.kms.v1.CreateKEKResponse\x12S\n" +
@@ -1792,7 +1849,7 @@ func file_kms_service_kmsv1_keys_proto_rawDescGZIP() []byte {
 	return file_kms_service_kmsv1_keys_proto_rawDescData
 }
 
-var file_kms_service_kmsv1_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_kms_service_kmsv1_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_kms_service_kmsv1_keys_proto_goTypes = []any{
 	(*KEK)(nil),                   // 0: chatelaine.kms.v1.KEK
 	(*KEKVersion)(nil),            // 1: chatelaine.kms.v1.KEKVersion
@@ -1822,44 +1879,45 @@ var file_kms_service_kmsv1_keys_proto_goTypes = []any{
 	(*NeedsOfKEKRequest)(nil),     // 25: chatelaine.kms.v1.NeedsOfKEKRequest
 	(*NeedsOfKEKResponse)(nil),    // 26: chatelaine.kms.v1.NeedsOfKEKResponse
 	(*Need)(nil),                  // 27: chatelaine.kms.v1.Need
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
-	(*Change)(nil),                // 30: chatelaine.kms.v1.Change
-	(*AwaitResponse)(nil),         // 31: chatelaine.kms.v1.AwaitResponse
+	(*KeyVersion)(nil),            // 28: chatelaine.kms.v1.KeyVersion
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*Change)(nil),                // 31: chatelaine.kms.v1.Change
+	(*AwaitResponse)(nil),         // 32: chatelaine.kms.v1.AwaitResponse
 }
 var file_kms_service_kmsv1_keys_proto_depIdxs = []int32{
 	1,  // 0: chatelaine.kms.v1.KEK.versions:type_name -> chatelaine.kms.v1.KEKVersion
-	28, // 1: chatelaine.kms.v1.KEK.created:type_name -> google.protobuf.Timestamp
-	28, // 2: chatelaine.kms.v1.KEK.rotated:type_name -> google.protobuf.Timestamp
-	29, // 3: chatelaine.kms.v1.KEK.auto_rotate_period:type_name -> google.protobuf.Duration
-	29, // 4: chatelaine.kms.v1.KEK.waiting_period:type_name -> google.protobuf.Duration
+	29, // 1: chatelaine.kms.v1.KEK.created:type_name -> google.protobuf.Timestamp
+	29, // 2: chatelaine.kms.v1.KEK.rotated:type_name -> google.protobuf.Timestamp
+	30, // 3: chatelaine.kms.v1.KEK.auto_rotate_period:type_name -> google.protobuf.Duration
+	30, // 4: chatelaine.kms.v1.KEK.waiting_period:type_name -> google.protobuf.Duration
 	2,  // 5: chatelaine.kms.v1.KEK.history:type_name -> chatelaine.kms.v1.KeyEvent
-	28, // 6: chatelaine.kms.v1.KEKVersion.created:type_name -> google.protobuf.Timestamp
+	29, // 6: chatelaine.kms.v1.KEKVersion.created:type_name -> google.protobuf.Timestamp
 	2,  // 7: chatelaine.kms.v1.KEKVersion.history:type_name -> chatelaine.kms.v1.KeyEvent
-	28, // 8: chatelaine.kms.v1.KEKVersion.destroy_at:type_name -> google.protobuf.Timestamp
-	28, // 9: chatelaine.kms.v1.KeyEvent.at:type_name -> google.protobuf.Timestamp
-	30, // 10: chatelaine.kms.v1.CreateKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	29, // 8: chatelaine.kms.v1.KEKVersion.destroy_at:type_name -> google.protobuf.Timestamp
+	29, // 9: chatelaine.kms.v1.KeyEvent.at:type_name -> google.protobuf.Timestamp
+	31, // 10: chatelaine.kms.v1.CreateKEKRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 11: chatelaine.kms.v1.CreateKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
 	0,  // 12: chatelaine.kms.v1.ListKEKsResponse.keks:type_name -> chatelaine.kms.v1.KEK
 	0,  // 13: chatelaine.kms.v1.GetKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 14: chatelaine.kms.v1.RotateKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	31, // 14: chatelaine.kms.v1.RotateKEKRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 15: chatelaine.kms.v1.RotateKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 16: chatelaine.kms.v1.BlockKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	31, // 16: chatelaine.kms.v1.BlockKEKRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 17: chatelaine.kms.v1.BlockKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	31, // 18: chatelaine.kms.v1.BlockKEKResponse.effect:type_name -> chatelaine.kms.v1.AwaitResponse
-	30, // 19: chatelaine.kms.v1.UnblockKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	32, // 18: chatelaine.kms.v1.BlockKEKResponse.effect:type_name -> chatelaine.kms.v1.AwaitResponse
+	31, // 19: chatelaine.kms.v1.UnblockKEKRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 20: chatelaine.kms.v1.UnblockKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 21: chatelaine.kms.v1.DeactivateKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	31, // 21: chatelaine.kms.v1.DeactivateKEKRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 22: chatelaine.kms.v1.DeactivateKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 23: chatelaine.kms.v1.CompromiseKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	31, // 23: chatelaine.kms.v1.CompromiseKEKRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 24: chatelaine.kms.v1.CompromiseKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 25: chatelaine.kms.v1.DestroyKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	31, // 25: chatelaine.kms.v1.DestroyKEKRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 26: chatelaine.kms.v1.DestroyKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	30, // 27: chatelaine.kms.v1.RestoreKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	31, // 27: chatelaine.kms.v1.RestoreKEKRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 28: chatelaine.kms.v1.RestoreKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
-	29, // 29: chatelaine.kms.v1.SetKEKRequest.auto_rotate_period:type_name -> google.protobuf.Duration
-	29, // 30: chatelaine.kms.v1.SetKEKRequest.waiting_period:type_name -> google.protobuf.Duration
-	30, // 31: chatelaine.kms.v1.SetKEKRequest.change:type_name -> chatelaine.kms.v1.Change
+	30, // 29: chatelaine.kms.v1.SetKEKRequest.auto_rotate_period:type_name -> google.protobuf.Duration
+	30, // 30: chatelaine.kms.v1.SetKEKRequest.waiting_period:type_name -> google.protobuf.Duration
+	31, // 31: chatelaine.kms.v1.SetKEKRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 32: chatelaine.kms.v1.SetKEKResponse.kek:type_name -> chatelaine.kms.v1.KEK
 	27, // 33: chatelaine.kms.v1.NeedsOfKEKResponse.needs:type_name -> chatelaine.kms.v1.Need
 	3,  // 34: chatelaine.kms.v1.KeyService.CreateKEK:input_type -> chatelaine.kms.v1.CreateKEKRequest
@@ -1907,7 +1965,7 @@ func file_kms_service_kmsv1_keys_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_service_kmsv1_keys_proto_rawDesc), len(file_kms_service_kmsv1_keys_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -75,7 +75,7 @@ func (x RegisterBucketResponse_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RegisterBucketResponse_Outcome.Descriptor instead.
 func (RegisterBucketResponse_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23, 0}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{22, 0}
 }
 
 // Reason is the detail of every error: a stable word for the sentinel that the
@@ -339,58 +339,6 @@ func (x *Revocation) GetCanary() string {
 	return ""
 }
 
-type KeyVersion struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kek           string                 `protobuf:"bytes,1,opt,name=kek,proto3" json:"kek,omitempty"`
-	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *KeyVersion) Reset() {
-	*x = KeyVersion{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *KeyVersion) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*KeyVersion) ProtoMessage() {}
-
-func (x *KeyVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use KeyVersion.ProtoReflect.Descriptor instead.
-func (*KeyVersion) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *KeyVersion) GetKek() string {
-	if x != nil {
-		return x.Kek
-	}
-	return ""
-}
-
-func (x *KeyVersion) GetVersion() uint32 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
-}
-
 type WatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
@@ -400,7 +348,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +360,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +373,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{5}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WatchRequest) GetLeaseId() string {
@@ -444,7 +392,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +404,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +417,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{6}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WatchResponse) GetRevocation() *Revocation {
@@ -491,7 +439,7 @@ type HeardRequest struct {
 
 func (x *HeardRequest) Reset() {
 	*x = HeardRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +451,7 @@ func (x *HeardRequest) String() string {
 func (*HeardRequest) ProtoMessage() {}
 
 func (x *HeardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +464,7 @@ func (x *HeardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeardRequest.ProtoReflect.Descriptor instead.
 func (*HeardRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{7}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HeardRequest) GetLeaseId() string {
@@ -555,7 +503,7 @@ type HeardResponse struct {
 
 func (x *HeardResponse) Reset() {
 	*x = HeardResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +515,7 @@ func (x *HeardResponse) String() string {
 func (*HeardResponse) ProtoMessage() {}
 
 func (x *HeardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +528,7 @@ func (x *HeardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeardResponse.ProtoReflect.Descriptor instead.
 func (*HeardResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{8}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{7}
 }
 
 type CurrentRequest struct {
@@ -593,7 +541,7 @@ type CurrentRequest struct {
 
 func (x *CurrentRequest) Reset() {
 	*x = CurrentRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +553,7 @@ func (x *CurrentRequest) String() string {
 func (*CurrentRequest) ProtoMessage() {}
 
 func (x *CurrentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +566,7 @@ func (x *CurrentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CurrentRequest.ProtoReflect.Descriptor instead.
 func (*CurrentRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{9}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CurrentRequest) GetLeaseId() string {
@@ -646,7 +594,7 @@ type BucketKeyRequest struct {
 
 func (x *BucketKeyRequest) Reset() {
 	*x = BucketKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +606,7 @@ func (x *BucketKeyRequest) String() string {
 func (*BucketKeyRequest) ProtoMessage() {}
 
 func (x *BucketKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +619,7 @@ func (x *BucketKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketKeyRequest.ProtoReflect.Descriptor instead.
 func (*BucketKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{10}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BucketKeyRequest) GetLeaseId() string {
@@ -713,7 +661,7 @@ type BucketKeyResponse struct {
 
 func (x *BucketKeyResponse) Reset() {
 	*x = BucketKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +673,7 @@ func (x *BucketKeyResponse) String() string {
 func (*BucketKeyResponse) ProtoMessage() {}
 
 func (x *BucketKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +686,7 @@ func (x *BucketKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketKeyResponse.ProtoReflect.Descriptor instead.
 func (*BucketKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{11}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BucketKeyResponse) GetKeyId() []byte {
@@ -803,7 +751,7 @@ type SigningKeyRequest struct {
 
 func (x *SigningKeyRequest) Reset() {
 	*x = SigningKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +763,7 @@ func (x *SigningKeyRequest) String() string {
 func (*SigningKeyRequest) ProtoMessage() {}
 
 func (x *SigningKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +776,7 @@ func (x *SigningKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKeyRequest.ProtoReflect.Descriptor instead.
 func (*SigningKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{12}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SigningKeyRequest) GetLeaseId() string {
@@ -867,18 +815,22 @@ func (x *SigningKeyRequest) GetService() string {
 }
 
 type SigningKeyResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // 32 bytes
-	Principal     string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
-	Ttl           *durationpb.Duration   `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	Kek           *KeyVersion            `protobuf:"bytes,4,opt,name=kek,proto3" json:"kek,omitempty"` // what the access key is wrapped under
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Key       []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // 32 bytes
+	Principal string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
+	Ttl       *durationpb.Duration   `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Kek       *KeyVersion            `protobuf:"bytes,4,opt,name=kek,proto3" json:"kek,omitempty"` // what the access key is wrapped under
+	// While the access key's secret is being changed, the key of the one before: 32
+	// bytes or none, and how long it may be used.
+	OldKey        []byte               `protobuf:"bytes,5,opt,name=old_key,json=oldKey,proto3" json:"old_key,omitempty"`
+	OldTtl        *durationpb.Duration `protobuf:"bytes,6,opt,name=old_ttl,json=oldTtl,proto3" json:"old_ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SigningKeyResponse) Reset() {
 	*x = SigningKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +842,7 @@ func (x *SigningKeyResponse) String() string {
 func (*SigningKeyResponse) ProtoMessage() {}
 
 func (x *SigningKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +855,7 @@ func (x *SigningKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKeyResponse.ProtoReflect.Descriptor instead.
 func (*SigningKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{13}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SigningKeyResponse) GetKey() []byte {
@@ -934,6 +886,20 @@ func (x *SigningKeyResponse) GetKek() *KeyVersion {
 	return nil
 }
 
+func (x *SigningKeyResponse) GetOldKey() []byte {
+	if x != nil {
+		return x.OldKey
+	}
+	return nil
+}
+
+func (x *SigningKeyResponse) GetOldTtl() *durationpb.Duration {
+	if x != nil {
+		return x.OldTtl
+	}
+	return nil
+}
+
 type ConfirmMirrorRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Space         string                 `protobuf:"bytes,1,opt,name=space,proto3" json:"space,omitempty"`
@@ -944,7 +910,7 @@ type ConfirmMirrorRequest struct {
 
 func (x *ConfirmMirrorRequest) Reset() {
 	*x = ConfirmMirrorRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +922,7 @@ func (x *ConfirmMirrorRequest) String() string {
 func (*ConfirmMirrorRequest) ProtoMessage() {}
 
 func (x *ConfirmMirrorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +935,7 @@ func (x *ConfirmMirrorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmMirrorRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmMirrorRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{14}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConfirmMirrorRequest) GetSpace() string {
@@ -994,7 +960,7 @@ type ConfirmMirrorResponse struct {
 
 func (x *ConfirmMirrorResponse) Reset() {
 	*x = ConfirmMirrorResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +972,7 @@ func (x *ConfirmMirrorResponse) String() string {
 func (*ConfirmMirrorResponse) ProtoMessage() {}
 
 func (x *ConfirmMirrorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +985,7 @@ func (x *ConfirmMirrorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmMirrorResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmMirrorResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{15}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{14}
 }
 
 type UnconfirmMirrorsRequest struct {
@@ -1031,7 +997,7 @@ type UnconfirmMirrorsRequest struct {
 
 func (x *UnconfirmMirrorsRequest) Reset() {
 	*x = UnconfirmMirrorsRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1009,7 @@ func (x *UnconfirmMirrorsRequest) String() string {
 func (*UnconfirmMirrorsRequest) ProtoMessage() {}
 
 func (x *UnconfirmMirrorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1022,7 @@ func (x *UnconfirmMirrorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmMirrorsRequest.ProtoReflect.Descriptor instead.
 func (*UnconfirmMirrorsRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{16}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UnconfirmMirrorsRequest) GetSpace() string {
@@ -1074,7 +1040,7 @@ type UnconfirmMirrorsResponse struct {
 
 func (x *UnconfirmMirrorsResponse) Reset() {
 	*x = UnconfirmMirrorsResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1052,7 @@ func (x *UnconfirmMirrorsResponse) String() string {
 func (*UnconfirmMirrorsResponse) ProtoMessage() {}
 
 func (x *UnconfirmMirrorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1065,7 @@ func (x *UnconfirmMirrorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmMirrorsResponse.ProtoReflect.Descriptor instead.
 func (*UnconfirmMirrorsResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{17}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{16}
 }
 
 type BucketRequest struct {
@@ -1111,7 +1077,7 @@ type BucketRequest struct {
 
 func (x *BucketRequest) Reset() {
 	*x = BucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1089,7 @@ func (x *BucketRequest) String() string {
 func (*BucketRequest) ProtoMessage() {}
 
 func (x *BucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1102,7 @@ func (x *BucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketRequest.ProtoReflect.Descriptor instead.
 func (*BucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{18}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BucketRequest) GetName() string {
@@ -1155,7 +1121,7 @@ type BucketResponse struct {
 
 func (x *BucketResponse) Reset() {
 	*x = BucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1167,7 +1133,7 @@ func (x *BucketResponse) String() string {
 func (*BucketResponse) ProtoMessage() {}
 
 func (x *BucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1180,7 +1146,7 @@ func (x *BucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketResponse.ProtoReflect.Descriptor instead.
 func (*BucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{19}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BucketResponse) GetBucket() *Bucket {
@@ -1199,7 +1165,7 @@ type ListBucketsRequest struct {
 
 func (x *ListBucketsRequest) Reset() {
 	*x = ListBucketsRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1177,7 @@ func (x *ListBucketsRequest) String() string {
 func (*ListBucketsRequest) ProtoMessage() {}
 
 func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1224,7 +1190,7 @@ func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsRequest.ProtoReflect.Descriptor instead.
 func (*ListBucketsRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{20}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListBucketsRequest) GetOwner() string {
@@ -1243,7 +1209,7 @@ type ListBucketsResponse struct {
 
 func (x *ListBucketsResponse) Reset() {
 	*x = ListBucketsResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1221,7 @@ func (x *ListBucketsResponse) String() string {
 func (*ListBucketsResponse) ProtoMessage() {}
 
 func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1234,7 @@ func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsResponse.ProtoReflect.Descriptor instead.
 func (*ListBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{21}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListBucketsResponse) GetBuckets() []*Bucket {
@@ -1293,7 +1259,7 @@ type RegisterBucketRequest struct {
 
 func (x *RegisterBucketRequest) Reset() {
 	*x = RegisterBucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1271,7 @@ func (x *RegisterBucketRequest) String() string {
 func (*RegisterBucketRequest) ProtoMessage() {}
 
 func (x *RegisterBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1284,7 @@ func (x *RegisterBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterBucketRequest.ProtoReflect.Descriptor instead.
 func (*RegisterBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{22}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RegisterBucketRequest) GetName() string {
@@ -1380,7 +1346,7 @@ type RegisterBucketResponse struct {
 
 func (x *RegisterBucketResponse) Reset() {
 	*x = RegisterBucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1358,7 @@ func (x *RegisterBucketResponse) String() string {
 func (*RegisterBucketResponse) ProtoMessage() {}
 
 func (x *RegisterBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1371,7 @@ func (x *RegisterBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterBucketResponse.ProtoReflect.Descriptor instead.
 func (*RegisterBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RegisterBucketResponse) GetOutcome() RegisterBucketResponse_Outcome {
@@ -1431,7 +1397,7 @@ type ActivateBucketRequest struct {
 
 func (x *ActivateBucketRequest) Reset() {
 	*x = ActivateBucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1409,7 @@ func (x *ActivateBucketRequest) String() string {
 func (*ActivateBucketRequest) ProtoMessage() {}
 
 func (x *ActivateBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1422,7 @@ func (x *ActivateBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateBucketRequest.ProtoReflect.Descriptor instead.
 func (*ActivateBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{24}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ActivateBucketRequest) GetName() string {
@@ -1474,7 +1440,7 @@ type ActivateBucketResponse struct {
 
 func (x *ActivateBucketResponse) Reset() {
 	*x = ActivateBucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1452,7 @@ func (x *ActivateBucketResponse) String() string {
 func (*ActivateBucketResponse) ProtoMessage() {}
 
 func (x *ActivateBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1465,7 @@ func (x *ActivateBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateBucketResponse.ProtoReflect.Descriptor instead.
 func (*ActivateBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{25}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{24}
 }
 
 type RemoveBucketRequest struct {
@@ -1511,7 +1477,7 @@ type RemoveBucketRequest struct {
 
 func (x *RemoveBucketRequest) Reset() {
 	*x = RemoveBucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1489,7 @@ func (x *RemoveBucketRequest) String() string {
 func (*RemoveBucketRequest) ProtoMessage() {}
 
 func (x *RemoveBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1502,7 @@ func (x *RemoveBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBucketRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{26}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RemoveBucketRequest) GetName() string {
@@ -1554,7 +1520,7 @@ type RemoveBucketResponse struct {
 
 func (x *RemoveBucketResponse) Reset() {
 	*x = RemoveBucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1532,7 @@ func (x *RemoveBucketResponse) String() string {
 func (*RemoveBucketResponse) ProtoMessage() {}
 
 func (x *RemoveBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1545,7 @@ func (x *RemoveBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBucketResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{27}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{26}
 }
 
 type Bucket struct {
@@ -1600,7 +1566,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1578,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1591,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{28}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Bucket) GetName() string {
@@ -1711,7 +1677,7 @@ type AccessKey struct {
 
 func (x *AccessKey) Reset() {
 	*x = AccessKey{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1689,7 @@ func (x *AccessKey) String() string {
 func (*AccessKey) ProtoMessage() {}
 
 func (x *AccessKey) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1702,7 @@ func (x *AccessKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessKey.ProtoReflect.Descriptor instead.
 func (*AccessKey) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{29}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AccessKey) GetId() string {
@@ -1787,7 +1753,7 @@ type EnsureAccessKeyRequest struct {
 
 func (x *EnsureAccessKeyRequest) Reset() {
 	*x = EnsureAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1765,7 @@ func (x *EnsureAccessKeyRequest) String() string {
 func (*EnsureAccessKeyRequest) ProtoMessage() {}
 
 func (x *EnsureAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1778,7 @@ func (x *EnsureAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*EnsureAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{30}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EnsureAccessKeyRequest) GetId() string {
@@ -1858,7 +1824,7 @@ type EnsureAccessKeyResponse struct {
 
 func (x *EnsureAccessKeyResponse) Reset() {
 	*x = EnsureAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1836,7 @@ func (x *EnsureAccessKeyResponse) String() string {
 func (*EnsureAccessKeyResponse) ProtoMessage() {}
 
 func (x *EnsureAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1849,7 @@ func (x *EnsureAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*EnsureAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{31}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{30}
 }
 
 type CreateAccessKeyRequest struct {
@@ -1896,7 +1862,7 @@ type CreateAccessKeyRequest struct {
 
 func (x *CreateAccessKeyRequest) Reset() {
 	*x = CreateAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +1874,7 @@ func (x *CreateAccessKeyRequest) String() string {
 func (*CreateAccessKeyRequest) ProtoMessage() {}
 
 func (x *CreateAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +1887,7 @@ func (x *CreateAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{32}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CreateAccessKeyRequest) GetPrincipal() string {
@@ -1948,7 +1914,7 @@ type CreateAccessKeyResponse struct {
 
 func (x *CreateAccessKeyResponse) Reset() {
 	*x = CreateAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +1926,7 @@ func (x *CreateAccessKeyResponse) String() string {
 func (*CreateAccessKeyResponse) ProtoMessage() {}
 
 func (x *CreateAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +1939,7 @@ func (x *CreateAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{33}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CreateAccessKeyResponse) GetAccessKey() *AccessKey {
@@ -1999,7 +1965,7 @@ type RevealAccessKeyRequest struct {
 
 func (x *RevealAccessKeyRequest) Reset() {
 	*x = RevealAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +1977,7 @@ func (x *RevealAccessKeyRequest) String() string {
 func (*RevealAccessKeyRequest) ProtoMessage() {}
 
 func (x *RevealAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +1990,7 @@ func (x *RevealAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevealAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{34}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RevealAccessKeyRequest) GetId() string {
@@ -2043,7 +2009,7 @@ type RevealAccessKeyResponse struct {
 
 func (x *RevealAccessKeyResponse) Reset() {
 	*x = RevealAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2021,7 @@ func (x *RevealAccessKeyResponse) String() string {
 func (*RevealAccessKeyResponse) ProtoMessage() {}
 
 func (x *RevealAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2034,7 @@ func (x *RevealAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevealAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{35}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevealAccessKeyResponse) GetSecret() string {
@@ -2086,7 +2052,7 @@ type ListAccessKeysRequest struct {
 
 func (x *ListAccessKeysRequest) Reset() {
 	*x = ListAccessKeysRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2064,7 @@ func (x *ListAccessKeysRequest) String() string {
 func (*ListAccessKeysRequest) ProtoMessage() {}
 
 func (x *ListAccessKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2077,7 @@ func (x *ListAccessKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccessKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListAccessKeysRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{36}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{35}
 }
 
 type ListAccessKeysResponse struct {
@@ -2123,7 +2089,7 @@ type ListAccessKeysResponse struct {
 
 func (x *ListAccessKeysResponse) Reset() {
 	*x = ListAccessKeysResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2135,7 +2101,7 @@ func (x *ListAccessKeysResponse) String() string {
 func (*ListAccessKeysResponse) ProtoMessage() {}
 
 func (x *ListAccessKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2148,7 +2114,7 @@ func (x *ListAccessKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccessKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListAccessKeysResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{37}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListAccessKeysResponse) GetAccessKeys() []*AccessKey {
@@ -2167,7 +2133,7 @@ type DisableAccessKeyRequest struct {
 
 func (x *DisableAccessKeyRequest) Reset() {
 	*x = DisableAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2145,7 @@ func (x *DisableAccessKeyRequest) String() string {
 func (*DisableAccessKeyRequest) ProtoMessage() {}
 
 func (x *DisableAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2158,7 @@ func (x *DisableAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*DisableAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{38}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DisableAccessKeyRequest) GetId() string {
@@ -2210,7 +2176,7 @@ type DisableAccessKeyResponse struct {
 
 func (x *DisableAccessKeyResponse) Reset() {
 	*x = DisableAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2188,7 @@ func (x *DisableAccessKeyResponse) String() string {
 func (*DisableAccessKeyResponse) ProtoMessage() {}
 
 func (x *DisableAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2201,7 @@ func (x *DisableAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*DisableAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{39}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{38}
 }
 
 type StatusRequest struct {
@@ -2246,7 +2212,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2224,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2237,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{40}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{39}
 }
 
 type StatusResponse struct {
@@ -2289,7 +2255,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2267,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2280,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{41}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StatusResponse) GetReady() bool {
@@ -2377,7 +2343,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[42]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2355,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[42]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +2368,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{42}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Part) GetName() string {
@@ -2451,11 +2417,7 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\ageneral\x18\x02 \x01(\x04R\ageneral\x129\n" +
 	"\bunusable\x18\x03 \x03(\v2\x1d.chatelaine.kms.v1.KeyVersionR\bunusable\x12\x16\n" +
-	"\x06canary\x18\x04 \x01(\tR\x06canary\"8\n" +
-	"\n" +
-	"KeyVersion\x12\x10\n" +
-	"\x03kek\x18\x01 \x01(\tR\x03kek\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\rR\aversion\")\n" +
+	"\x06canary\x18\x04 \x01(\tR\x06canary\")\n" +
 	"\fWatchRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\"N\n" +
 	"\rWatchResponse\x12=\n" +
@@ -2488,12 +2450,14 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\raccess_key_id\x18\x02 \x01(\tR\vaccessKeyId\x12\x12\n" +
 	"\x04date\x18\x03 \x01(\tR\x04date\x12\x16\n" +
 	"\x06region\x18\x04 \x01(\tR\x06region\x12\x18\n" +
-	"\aservice\x18\x05 \x01(\tR\aservice\"\xa2\x01\n" +
+	"\aservice\x18\x05 \x01(\tR\aservice\"\xef\x01\n" +
 	"\x12SigningKeyResponse\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1c\n" +
 	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12+\n" +
 	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12/\n" +
-	"\x03kek\x18\x04 \x01(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x03kek\"C\n" +
+	"\x03kek\x18\x04 \x01(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x03kek\x12\x17\n" +
+	"\aold_key\x18\x05 \x01(\fR\x06oldKey\x122\n" +
+	"\aold_ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06oldTtl\"C\n" +
 	"\x14ConfirmMirrorRequest\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\tR\x05space\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\fR\x05keyId\"\x17\n" +
@@ -2632,118 +2596,119 @@ func file_kms_service_kmsv1_kms_proto_rawDescGZIP() []byte {
 }
 
 var file_kms_service_kmsv1_kms_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kms_service_kmsv1_kms_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_kms_service_kmsv1_kms_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_kms_service_kmsv1_kms_proto_goTypes = []any{
 	(RegisterBucketResponse_Outcome)(0), // 0: chatelaine.kms.v1.RegisterBucketResponse.Outcome
 	(*Reason)(nil),                      // 1: chatelaine.kms.v1.Reason
 	(*RenewRequest)(nil),                // 2: chatelaine.kms.v1.RenewRequest
 	(*RenewResponse)(nil),               // 3: chatelaine.kms.v1.RenewResponse
 	(*Revocation)(nil),                  // 4: chatelaine.kms.v1.Revocation
-	(*KeyVersion)(nil),                  // 5: chatelaine.kms.v1.KeyVersion
-	(*WatchRequest)(nil),                // 6: chatelaine.kms.v1.WatchRequest
-	(*WatchResponse)(nil),               // 7: chatelaine.kms.v1.WatchResponse
-	(*HeardRequest)(nil),                // 8: chatelaine.kms.v1.HeardRequest
-	(*HeardResponse)(nil),               // 9: chatelaine.kms.v1.HeardResponse
-	(*CurrentRequest)(nil),              // 10: chatelaine.kms.v1.CurrentRequest
-	(*BucketKeyRequest)(nil),            // 11: chatelaine.kms.v1.BucketKeyRequest
-	(*BucketKeyResponse)(nil),           // 12: chatelaine.kms.v1.BucketKeyResponse
-	(*SigningKeyRequest)(nil),           // 13: chatelaine.kms.v1.SigningKeyRequest
-	(*SigningKeyResponse)(nil),          // 14: chatelaine.kms.v1.SigningKeyResponse
-	(*ConfirmMirrorRequest)(nil),        // 15: chatelaine.kms.v1.ConfirmMirrorRequest
-	(*ConfirmMirrorResponse)(nil),       // 16: chatelaine.kms.v1.ConfirmMirrorResponse
-	(*UnconfirmMirrorsRequest)(nil),     // 17: chatelaine.kms.v1.UnconfirmMirrorsRequest
-	(*UnconfirmMirrorsResponse)(nil),    // 18: chatelaine.kms.v1.UnconfirmMirrorsResponse
-	(*BucketRequest)(nil),               // 19: chatelaine.kms.v1.BucketRequest
-	(*BucketResponse)(nil),              // 20: chatelaine.kms.v1.BucketResponse
-	(*ListBucketsRequest)(nil),          // 21: chatelaine.kms.v1.ListBucketsRequest
-	(*ListBucketsResponse)(nil),         // 22: chatelaine.kms.v1.ListBucketsResponse
-	(*RegisterBucketRequest)(nil),       // 23: chatelaine.kms.v1.RegisterBucketRequest
-	(*RegisterBucketResponse)(nil),      // 24: chatelaine.kms.v1.RegisterBucketResponse
-	(*ActivateBucketRequest)(nil),       // 25: chatelaine.kms.v1.ActivateBucketRequest
-	(*ActivateBucketResponse)(nil),      // 26: chatelaine.kms.v1.ActivateBucketResponse
-	(*RemoveBucketRequest)(nil),         // 27: chatelaine.kms.v1.RemoveBucketRequest
-	(*RemoveBucketResponse)(nil),        // 28: chatelaine.kms.v1.RemoveBucketResponse
-	(*Bucket)(nil),                      // 29: chatelaine.kms.v1.Bucket
-	(*AccessKey)(nil),                   // 30: chatelaine.kms.v1.AccessKey
-	(*EnsureAccessKeyRequest)(nil),      // 31: chatelaine.kms.v1.EnsureAccessKeyRequest
-	(*EnsureAccessKeyResponse)(nil),     // 32: chatelaine.kms.v1.EnsureAccessKeyResponse
-	(*CreateAccessKeyRequest)(nil),      // 33: chatelaine.kms.v1.CreateAccessKeyRequest
-	(*CreateAccessKeyResponse)(nil),     // 34: chatelaine.kms.v1.CreateAccessKeyResponse
-	(*RevealAccessKeyRequest)(nil),      // 35: chatelaine.kms.v1.RevealAccessKeyRequest
-	(*RevealAccessKeyResponse)(nil),     // 36: chatelaine.kms.v1.RevealAccessKeyResponse
-	(*ListAccessKeysRequest)(nil),       // 37: chatelaine.kms.v1.ListAccessKeysRequest
-	(*ListAccessKeysResponse)(nil),      // 38: chatelaine.kms.v1.ListAccessKeysResponse
-	(*DisableAccessKeyRequest)(nil),     // 39: chatelaine.kms.v1.DisableAccessKeyRequest
-	(*DisableAccessKeyResponse)(nil),    // 40: chatelaine.kms.v1.DisableAccessKeyResponse
-	(*StatusRequest)(nil),               // 41: chatelaine.kms.v1.StatusRequest
-	(*StatusResponse)(nil),              // 42: chatelaine.kms.v1.StatusResponse
-	(*Part)(nil),                        // 43: chatelaine.kms.v1.Part
-	(*durationpb.Duration)(nil),         // 44: google.protobuf.Duration
+	(*WatchRequest)(nil),                // 5: chatelaine.kms.v1.WatchRequest
+	(*WatchResponse)(nil),               // 6: chatelaine.kms.v1.WatchResponse
+	(*HeardRequest)(nil),                // 7: chatelaine.kms.v1.HeardRequest
+	(*HeardResponse)(nil),               // 8: chatelaine.kms.v1.HeardResponse
+	(*CurrentRequest)(nil),              // 9: chatelaine.kms.v1.CurrentRequest
+	(*BucketKeyRequest)(nil),            // 10: chatelaine.kms.v1.BucketKeyRequest
+	(*BucketKeyResponse)(nil),           // 11: chatelaine.kms.v1.BucketKeyResponse
+	(*SigningKeyRequest)(nil),           // 12: chatelaine.kms.v1.SigningKeyRequest
+	(*SigningKeyResponse)(nil),          // 13: chatelaine.kms.v1.SigningKeyResponse
+	(*ConfirmMirrorRequest)(nil),        // 14: chatelaine.kms.v1.ConfirmMirrorRequest
+	(*ConfirmMirrorResponse)(nil),       // 15: chatelaine.kms.v1.ConfirmMirrorResponse
+	(*UnconfirmMirrorsRequest)(nil),     // 16: chatelaine.kms.v1.UnconfirmMirrorsRequest
+	(*UnconfirmMirrorsResponse)(nil),    // 17: chatelaine.kms.v1.UnconfirmMirrorsResponse
+	(*BucketRequest)(nil),               // 18: chatelaine.kms.v1.BucketRequest
+	(*BucketResponse)(nil),              // 19: chatelaine.kms.v1.BucketResponse
+	(*ListBucketsRequest)(nil),          // 20: chatelaine.kms.v1.ListBucketsRequest
+	(*ListBucketsResponse)(nil),         // 21: chatelaine.kms.v1.ListBucketsResponse
+	(*RegisterBucketRequest)(nil),       // 22: chatelaine.kms.v1.RegisterBucketRequest
+	(*RegisterBucketResponse)(nil),      // 23: chatelaine.kms.v1.RegisterBucketResponse
+	(*ActivateBucketRequest)(nil),       // 24: chatelaine.kms.v1.ActivateBucketRequest
+	(*ActivateBucketResponse)(nil),      // 25: chatelaine.kms.v1.ActivateBucketResponse
+	(*RemoveBucketRequest)(nil),         // 26: chatelaine.kms.v1.RemoveBucketRequest
+	(*RemoveBucketResponse)(nil),        // 27: chatelaine.kms.v1.RemoveBucketResponse
+	(*Bucket)(nil),                      // 28: chatelaine.kms.v1.Bucket
+	(*AccessKey)(nil),                   // 29: chatelaine.kms.v1.AccessKey
+	(*EnsureAccessKeyRequest)(nil),      // 30: chatelaine.kms.v1.EnsureAccessKeyRequest
+	(*EnsureAccessKeyResponse)(nil),     // 31: chatelaine.kms.v1.EnsureAccessKeyResponse
+	(*CreateAccessKeyRequest)(nil),      // 32: chatelaine.kms.v1.CreateAccessKeyRequest
+	(*CreateAccessKeyResponse)(nil),     // 33: chatelaine.kms.v1.CreateAccessKeyResponse
+	(*RevealAccessKeyRequest)(nil),      // 34: chatelaine.kms.v1.RevealAccessKeyRequest
+	(*RevealAccessKeyResponse)(nil),     // 35: chatelaine.kms.v1.RevealAccessKeyResponse
+	(*ListAccessKeysRequest)(nil),       // 36: chatelaine.kms.v1.ListAccessKeysRequest
+	(*ListAccessKeysResponse)(nil),      // 37: chatelaine.kms.v1.ListAccessKeysResponse
+	(*DisableAccessKeyRequest)(nil),     // 38: chatelaine.kms.v1.DisableAccessKeyRequest
+	(*DisableAccessKeyResponse)(nil),    // 39: chatelaine.kms.v1.DisableAccessKeyResponse
+	(*StatusRequest)(nil),               // 40: chatelaine.kms.v1.StatusRequest
+	(*StatusResponse)(nil),              // 41: chatelaine.kms.v1.StatusResponse
+	(*Part)(nil),                        // 42: chatelaine.kms.v1.Part
+	(*durationpb.Duration)(nil),         // 43: google.protobuf.Duration
+	(*KeyVersion)(nil),                  // 44: chatelaine.kms.v1.KeyVersion
 	(*timestamppb.Timestamp)(nil),       // 45: google.protobuf.Timestamp
 	(*KEK)(nil),                         // 46: chatelaine.kms.v1.KEK
 }
 var file_kms_service_kmsv1_kms_proto_depIdxs = []int32{
-	44, // 0: chatelaine.kms.v1.RenewResponse.ttl:type_name -> google.protobuf.Duration
+	43, // 0: chatelaine.kms.v1.RenewResponse.ttl:type_name -> google.protobuf.Duration
 	4,  // 1: chatelaine.kms.v1.RenewResponse.revocation:type_name -> chatelaine.kms.v1.Revocation
-	5,  // 2: chatelaine.kms.v1.Revocation.unusable:type_name -> chatelaine.kms.v1.KeyVersion
+	44, // 2: chatelaine.kms.v1.Revocation.unusable:type_name -> chatelaine.kms.v1.KeyVersion
 	4,  // 3: chatelaine.kms.v1.WatchResponse.revocation:type_name -> chatelaine.kms.v1.Revocation
-	44, // 4: chatelaine.kms.v1.BucketKeyResponse.ttl:type_name -> google.protobuf.Duration
-	5,  // 5: chatelaine.kms.v1.BucketKeyResponse.kek:type_name -> chatelaine.kms.v1.KeyVersion
-	44, // 6: chatelaine.kms.v1.SigningKeyResponse.ttl:type_name -> google.protobuf.Duration
-	5,  // 7: chatelaine.kms.v1.SigningKeyResponse.kek:type_name -> chatelaine.kms.v1.KeyVersion
-	29, // 8: chatelaine.kms.v1.BucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
-	29, // 9: chatelaine.kms.v1.ListBucketsResponse.buckets:type_name -> chatelaine.kms.v1.Bucket
-	0,  // 10: chatelaine.kms.v1.RegisterBucketResponse.outcome:type_name -> chatelaine.kms.v1.RegisterBucketResponse.Outcome
-	29, // 11: chatelaine.kms.v1.RegisterBucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
-	45, // 12: chatelaine.kms.v1.Bucket.created:type_name -> google.protobuf.Timestamp
-	45, // 13: chatelaine.kms.v1.AccessKey.created:type_name -> google.protobuf.Timestamp
-	30, // 14: chatelaine.kms.v1.CreateAccessKeyResponse.access_key:type_name -> chatelaine.kms.v1.AccessKey
-	30, // 15: chatelaine.kms.v1.ListAccessKeysResponse.access_keys:type_name -> chatelaine.kms.v1.AccessKey
-	43, // 16: chatelaine.kms.v1.StatusResponse.parts:type_name -> chatelaine.kms.v1.Part
-	46, // 17: chatelaine.kms.v1.StatusResponse.keks:type_name -> chatelaine.kms.v1.KEK
-	2,  // 18: chatelaine.kms.v1.GatewayService.Renew:input_type -> chatelaine.kms.v1.RenewRequest
-	6,  // 19: chatelaine.kms.v1.GatewayService.Watch:input_type -> chatelaine.kms.v1.WatchRequest
-	8,  // 20: chatelaine.kms.v1.GatewayService.Heard:input_type -> chatelaine.kms.v1.HeardRequest
-	10, // 21: chatelaine.kms.v1.GatewayService.Current:input_type -> chatelaine.kms.v1.CurrentRequest
-	11, // 22: chatelaine.kms.v1.GatewayService.BucketKey:input_type -> chatelaine.kms.v1.BucketKeyRequest
-	13, // 23: chatelaine.kms.v1.GatewayService.SigningKey:input_type -> chatelaine.kms.v1.SigningKeyRequest
-	15, // 24: chatelaine.kms.v1.GatewayService.ConfirmMirror:input_type -> chatelaine.kms.v1.ConfirmMirrorRequest
-	17, // 25: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:input_type -> chatelaine.kms.v1.UnconfirmMirrorsRequest
-	19, // 26: chatelaine.kms.v1.GatewayService.Bucket:input_type -> chatelaine.kms.v1.BucketRequest
-	21, // 27: chatelaine.kms.v1.GatewayService.ListBuckets:input_type -> chatelaine.kms.v1.ListBucketsRequest
-	23, // 28: chatelaine.kms.v1.GatewayService.RegisterBucket:input_type -> chatelaine.kms.v1.RegisterBucketRequest
-	25, // 29: chatelaine.kms.v1.GatewayService.ActivateBucket:input_type -> chatelaine.kms.v1.ActivateBucketRequest
-	27, // 30: chatelaine.kms.v1.GatewayService.RemoveBucket:input_type -> chatelaine.kms.v1.RemoveBucketRequest
-	31, // 31: chatelaine.kms.v1.AdminService.EnsureAccessKey:input_type -> chatelaine.kms.v1.EnsureAccessKeyRequest
-	33, // 32: chatelaine.kms.v1.AdminService.CreateAccessKey:input_type -> chatelaine.kms.v1.CreateAccessKeyRequest
-	35, // 33: chatelaine.kms.v1.AdminService.RevealAccessKey:input_type -> chatelaine.kms.v1.RevealAccessKeyRequest
-	37, // 34: chatelaine.kms.v1.AdminService.ListAccessKeys:input_type -> chatelaine.kms.v1.ListAccessKeysRequest
-	39, // 35: chatelaine.kms.v1.AdminService.DisableAccessKey:input_type -> chatelaine.kms.v1.DisableAccessKeyRequest
-	41, // 36: chatelaine.kms.v1.AdminService.Status:input_type -> chatelaine.kms.v1.StatusRequest
-	3,  // 37: chatelaine.kms.v1.GatewayService.Renew:output_type -> chatelaine.kms.v1.RenewResponse
-	7,  // 38: chatelaine.kms.v1.GatewayService.Watch:output_type -> chatelaine.kms.v1.WatchResponse
-	9,  // 39: chatelaine.kms.v1.GatewayService.Heard:output_type -> chatelaine.kms.v1.HeardResponse
-	12, // 40: chatelaine.kms.v1.GatewayService.Current:output_type -> chatelaine.kms.v1.BucketKeyResponse
-	12, // 41: chatelaine.kms.v1.GatewayService.BucketKey:output_type -> chatelaine.kms.v1.BucketKeyResponse
-	14, // 42: chatelaine.kms.v1.GatewayService.SigningKey:output_type -> chatelaine.kms.v1.SigningKeyResponse
-	16, // 43: chatelaine.kms.v1.GatewayService.ConfirmMirror:output_type -> chatelaine.kms.v1.ConfirmMirrorResponse
-	18, // 44: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:output_type -> chatelaine.kms.v1.UnconfirmMirrorsResponse
-	20, // 45: chatelaine.kms.v1.GatewayService.Bucket:output_type -> chatelaine.kms.v1.BucketResponse
-	22, // 46: chatelaine.kms.v1.GatewayService.ListBuckets:output_type -> chatelaine.kms.v1.ListBucketsResponse
-	24, // 47: chatelaine.kms.v1.GatewayService.RegisterBucket:output_type -> chatelaine.kms.v1.RegisterBucketResponse
-	26, // 48: chatelaine.kms.v1.GatewayService.ActivateBucket:output_type -> chatelaine.kms.v1.ActivateBucketResponse
-	28, // 49: chatelaine.kms.v1.GatewayService.RemoveBucket:output_type -> chatelaine.kms.v1.RemoveBucketResponse
-	32, // 50: chatelaine.kms.v1.AdminService.EnsureAccessKey:output_type -> chatelaine.kms.v1.EnsureAccessKeyResponse
-	34, // 51: chatelaine.kms.v1.AdminService.CreateAccessKey:output_type -> chatelaine.kms.v1.CreateAccessKeyResponse
-	36, // 52: chatelaine.kms.v1.AdminService.RevealAccessKey:output_type -> chatelaine.kms.v1.RevealAccessKeyResponse
-	38, // 53: chatelaine.kms.v1.AdminService.ListAccessKeys:output_type -> chatelaine.kms.v1.ListAccessKeysResponse
-	40, // 54: chatelaine.kms.v1.AdminService.DisableAccessKey:output_type -> chatelaine.kms.v1.DisableAccessKeyResponse
-	42, // 55: chatelaine.kms.v1.AdminService.Status:output_type -> chatelaine.kms.v1.StatusResponse
-	37, // [37:56] is the sub-list for method output_type
-	18, // [18:37] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	43, // 4: chatelaine.kms.v1.BucketKeyResponse.ttl:type_name -> google.protobuf.Duration
+	44, // 5: chatelaine.kms.v1.BucketKeyResponse.kek:type_name -> chatelaine.kms.v1.KeyVersion
+	43, // 6: chatelaine.kms.v1.SigningKeyResponse.ttl:type_name -> google.protobuf.Duration
+	44, // 7: chatelaine.kms.v1.SigningKeyResponse.kek:type_name -> chatelaine.kms.v1.KeyVersion
+	43, // 8: chatelaine.kms.v1.SigningKeyResponse.old_ttl:type_name -> google.protobuf.Duration
+	28, // 9: chatelaine.kms.v1.BucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
+	28, // 10: chatelaine.kms.v1.ListBucketsResponse.buckets:type_name -> chatelaine.kms.v1.Bucket
+	0,  // 11: chatelaine.kms.v1.RegisterBucketResponse.outcome:type_name -> chatelaine.kms.v1.RegisterBucketResponse.Outcome
+	28, // 12: chatelaine.kms.v1.RegisterBucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
+	45, // 13: chatelaine.kms.v1.Bucket.created:type_name -> google.protobuf.Timestamp
+	45, // 14: chatelaine.kms.v1.AccessKey.created:type_name -> google.protobuf.Timestamp
+	29, // 15: chatelaine.kms.v1.CreateAccessKeyResponse.access_key:type_name -> chatelaine.kms.v1.AccessKey
+	29, // 16: chatelaine.kms.v1.ListAccessKeysResponse.access_keys:type_name -> chatelaine.kms.v1.AccessKey
+	42, // 17: chatelaine.kms.v1.StatusResponse.parts:type_name -> chatelaine.kms.v1.Part
+	46, // 18: chatelaine.kms.v1.StatusResponse.keks:type_name -> chatelaine.kms.v1.KEK
+	2,  // 19: chatelaine.kms.v1.GatewayService.Renew:input_type -> chatelaine.kms.v1.RenewRequest
+	5,  // 20: chatelaine.kms.v1.GatewayService.Watch:input_type -> chatelaine.kms.v1.WatchRequest
+	7,  // 21: chatelaine.kms.v1.GatewayService.Heard:input_type -> chatelaine.kms.v1.HeardRequest
+	9,  // 22: chatelaine.kms.v1.GatewayService.Current:input_type -> chatelaine.kms.v1.CurrentRequest
+	10, // 23: chatelaine.kms.v1.GatewayService.BucketKey:input_type -> chatelaine.kms.v1.BucketKeyRequest
+	12, // 24: chatelaine.kms.v1.GatewayService.SigningKey:input_type -> chatelaine.kms.v1.SigningKeyRequest
+	14, // 25: chatelaine.kms.v1.GatewayService.ConfirmMirror:input_type -> chatelaine.kms.v1.ConfirmMirrorRequest
+	16, // 26: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:input_type -> chatelaine.kms.v1.UnconfirmMirrorsRequest
+	18, // 27: chatelaine.kms.v1.GatewayService.Bucket:input_type -> chatelaine.kms.v1.BucketRequest
+	20, // 28: chatelaine.kms.v1.GatewayService.ListBuckets:input_type -> chatelaine.kms.v1.ListBucketsRequest
+	22, // 29: chatelaine.kms.v1.GatewayService.RegisterBucket:input_type -> chatelaine.kms.v1.RegisterBucketRequest
+	24, // 30: chatelaine.kms.v1.GatewayService.ActivateBucket:input_type -> chatelaine.kms.v1.ActivateBucketRequest
+	26, // 31: chatelaine.kms.v1.GatewayService.RemoveBucket:input_type -> chatelaine.kms.v1.RemoveBucketRequest
+	30, // 32: chatelaine.kms.v1.AdminService.EnsureAccessKey:input_type -> chatelaine.kms.v1.EnsureAccessKeyRequest
+	32, // 33: chatelaine.kms.v1.AdminService.CreateAccessKey:input_type -> chatelaine.kms.v1.CreateAccessKeyRequest
+	34, // 34: chatelaine.kms.v1.AdminService.RevealAccessKey:input_type -> chatelaine.kms.v1.RevealAccessKeyRequest
+	36, // 35: chatelaine.kms.v1.AdminService.ListAccessKeys:input_type -> chatelaine.kms.v1.ListAccessKeysRequest
+	38, // 36: chatelaine.kms.v1.AdminService.DisableAccessKey:input_type -> chatelaine.kms.v1.DisableAccessKeyRequest
+	40, // 37: chatelaine.kms.v1.AdminService.Status:input_type -> chatelaine.kms.v1.StatusRequest
+	3,  // 38: chatelaine.kms.v1.GatewayService.Renew:output_type -> chatelaine.kms.v1.RenewResponse
+	6,  // 39: chatelaine.kms.v1.GatewayService.Watch:output_type -> chatelaine.kms.v1.WatchResponse
+	8,  // 40: chatelaine.kms.v1.GatewayService.Heard:output_type -> chatelaine.kms.v1.HeardResponse
+	11, // 41: chatelaine.kms.v1.GatewayService.Current:output_type -> chatelaine.kms.v1.BucketKeyResponse
+	11, // 42: chatelaine.kms.v1.GatewayService.BucketKey:output_type -> chatelaine.kms.v1.BucketKeyResponse
+	13, // 43: chatelaine.kms.v1.GatewayService.SigningKey:output_type -> chatelaine.kms.v1.SigningKeyResponse
+	15, // 44: chatelaine.kms.v1.GatewayService.ConfirmMirror:output_type -> chatelaine.kms.v1.ConfirmMirrorResponse
+	17, // 45: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:output_type -> chatelaine.kms.v1.UnconfirmMirrorsResponse
+	19, // 46: chatelaine.kms.v1.GatewayService.Bucket:output_type -> chatelaine.kms.v1.BucketResponse
+	21, // 47: chatelaine.kms.v1.GatewayService.ListBuckets:output_type -> chatelaine.kms.v1.ListBucketsResponse
+	23, // 48: chatelaine.kms.v1.GatewayService.RegisterBucket:output_type -> chatelaine.kms.v1.RegisterBucketResponse
+	25, // 49: chatelaine.kms.v1.GatewayService.ActivateBucket:output_type -> chatelaine.kms.v1.ActivateBucketResponse
+	27, // 50: chatelaine.kms.v1.GatewayService.RemoveBucket:output_type -> chatelaine.kms.v1.RemoveBucketResponse
+	31, // 51: chatelaine.kms.v1.AdminService.EnsureAccessKey:output_type -> chatelaine.kms.v1.EnsureAccessKeyResponse
+	33, // 52: chatelaine.kms.v1.AdminService.CreateAccessKey:output_type -> chatelaine.kms.v1.CreateAccessKeyResponse
+	35, // 53: chatelaine.kms.v1.AdminService.RevealAccessKey:output_type -> chatelaine.kms.v1.RevealAccessKeyResponse
+	37, // 54: chatelaine.kms.v1.AdminService.ListAccessKeys:output_type -> chatelaine.kms.v1.ListAccessKeysResponse
+	39, // 55: chatelaine.kms.v1.AdminService.DisableAccessKey:output_type -> chatelaine.kms.v1.DisableAccessKeyResponse
+	41, // 56: chatelaine.kms.v1.AdminService.Status:output_type -> chatelaine.kms.v1.StatusResponse
+	38, // [38:57] is the sub-list for method output_type
+	19, // [19:38] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_kms_proto_init() }
@@ -2758,7 +2723,7 @@ func file_kms_service_kmsv1_kms_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_service_kmsv1_kms_proto_rawDesc), len(file_kms_service_kmsv1_kms_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   43,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
