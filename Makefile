@@ -57,7 +57,7 @@ lint: ## vet, build without cgo, golangci-lint
 
 # What reads what anybody on the network may send: package and target.
 FUZZED := gateway/s3api:FuzzTarget gateway/s3api:FuzzXML gateway/sigv4:FuzzChunked gateway/sigv4:FuzzVerify \
-	kms/approval:FuzzParseStatement kms/approval:FuzzSignature kms/approval:FuzzBundle kms/approval:FuzzParseRules
+	kms/approval:FuzzParseStatement kms/approval:FuzzSignature kms/approval:FuzzBundle kms/approval:FuzzParseRules kms/policy:FuzzCheck
 FUZZTIME ?= 60s
 
 .PHONY: fuzz
