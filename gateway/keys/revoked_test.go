@@ -234,3 +234,55 @@ func TestALeaseIsGivenBackAtTheEnd(t *testing.T) {
 		wantErr(t, err, kms.ErrLease)
 	})
 }
+
+func TestAStrictBucketAsksTheHSMForEachOfManyAtOnce(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, w *world) {
+		b := w.bucketOf(t, kms.NewBucket{Name: "b", Store: "files", StoreName: "b", Owner: "alice", Profile: kms.Strict})
+		id := w.current(t, b).ID
+		before := w.provider.unwraps.Load()
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				if _, err := w.ByID(t.Context(), b, id); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := w.provider.unwraps.Load() - before; n != 50 {
+			t.Errorf("%d unwrappings for 50 requests at once", n)
+		}
+		w.provider.fail.Store(true) // the key is blocked in the token
+		if _, err := w.ByID(t.Context(), b, id); err == nil {
+			t.Error("a request has a key that the HSM did not give")
+		}
+		w.provider.fail.Store(false)
+		wantErr(t, w.Live(id), nil)
+		w.blockKEK(t, "main", "1")
+		time.Sleep(pushed)
+		wantErr(t, w.Live(id), ErrBlocked)
+	})
+}
+
+func TestTheCanaryIsHeldAndThenNotUsable(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, w *world) {
+		kept := w.current(t, w.bucket(t, "kept")).ID
+		time.Sleep(time.Second)
+		before := w.provider.unwraps.Load()
+		wantErr(t, w.kms.BeginCanary(t.Context()), nil)
+		time.Sleep(pushed)
+		held := w.canary.Load()
+		if held == nil || w.Live(*held) != nil {
+			t.Fatal("the canary's key is not held")
+		}
+		wantErr(t, w.kms.BlockCanary(t.Context()), nil)
+		time.Sleep(pushed)
+		wantErr(t, w.Live(*held), ErrBlocked)
+		wantErr(t, w.kms.EndCanary(t.Context()), nil)
+		time.Sleep(pushed)
+		wantErr(t, w.Live(kept), nil)
+		if n := w.provider.unwraps.Load() - before; n > 8 { // the making of the canary's own keys
+			t.Errorf("%d unwrappings for a canary", n)
+		}
+	})
+}

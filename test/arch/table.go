@@ -138,9 +138,10 @@ func Table() []Folder {
 		},
 
 		{Dir: "test/arch"},
+		{Dir: "test/servers", Allow: []string{"test/...", etcd, zap}},
 		{
 			Dir:   "test/...",
-			Allow: []string{"gateway/...", "kms/...", "backends/...", "hsm/...", "test/...", aws, connect, crc64nvme, prometheus, uuid, xsync, xsys, zap},
+			Allow: []string{"gateway/...", "kms/...", "backends/...", "hsm/...", "test/...", aws, connect, crc64nvme, prometheus, protobuf, uuid, xsync, xsys, zap},
 		},
 	}
 }

@@ -25,6 +25,7 @@ type cluster struct {
 	dir      string
 	user     harness.Credentials
 	cloud    cloud
+	ttl      time.Duration // of bucket keys; 0: the product's default
 	kms      *harness.Process
 	replicas []*replica
 }
@@ -38,19 +39,31 @@ type replica struct {
 
 func newCluster(t *testing.T, c cloud, replicas int) *cluster {
 	t.Helper()
+	k := planCluster(t, c)
+	k.start(replicas)
+	return k
+}
+
+// planCluster is newCluster without the start.
+func planCluster(t *testing.T, c cloud) *cluster {
+	t.Helper()
 	requireSoftHSM(t)
 	k := &cluster{t: t, dir: shortDir(t), user: harness.NewCredentials(), cloud: c}
 	if k.cloud.url == "" {
 		k.cloud.url = "file://" + filepath.Join(k.dir, "cloud")
 	}
+	return k
+}
+
+func (k *cluster) start(replicas int) {
+	k.t.Helper()
 	k.makeToken()
 	k.startKMS()
-	t.Cleanup(func() { k.kms.Kill() })
+	k.t.Cleanup(func() { k.kms.Kill() })
 	k.makeUser()
 	for i := range replicas {
 		k.replicas = append(k.replicas, k.startGateway(i))
 	}
-	return k
 }
 
 // shortDir is a folder whose name leaves room for a socket's.
@@ -89,9 +102,13 @@ func (k *cluster) makeToken() {
 // startKMS starts the KMS, on the state that it has.
 func (k *cluster) startKMS() {
 	k.t.Helper()
-	config := k.write("kms.yaml", fmt.Sprintf(
+	text := fmt.Sprintf(
 		"listen: %s\nstate: {dir: %s}\nlease: %s\nprovider:\n  pkcs11: {module: %s, token: cluster, pin_file: %s}\n",
-		k.socket(), k.path("etcd"), lease, softHSM(k.t), k.path("pin")))
+		k.socket(), k.path("etcd"), lease, softHSM(k.t), k.path("pin"))
+	if k.ttl != 0 {
+		text += fmt.Sprintf("ttl: %s\n", k.ttl)
+	}
+	config := k.write("kms.yaml", text)
 	p, err := harness.Start(product, k.path("kms"), []string{"kms", "--config", config}, k.env())
 	if err != nil {
 		k.t.Fatal(err)
