@@ -81,10 +81,12 @@ func (s *site) survive(o *onslaught) {
 	s.t.Helper()
 	for member := range s.etcd.Endpoints {
 		began := time.Now()
-		s.etcd.Stop(member)
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); s.etcd.Stop(member) }() // it serves nobody from the first moment, and takes a while to end
 		for i := range s.replicas {
 			s.serves(i, fmt.Sprintf("etcd member %d is gone", member), began)
 		}
+		<-stopped
 		if err := s.etcd.Start(member); err != nil {
 			s.t.Fatal(err)
 		}
