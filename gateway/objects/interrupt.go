@@ -26,6 +26,8 @@ func watched(ctx context.Context, live func() error) (stop func()) {
 		return func() {}
 	}
 	w := &watching{live: live, interrupt: interrupt}
+	w.mu.Lock() // look may come before there is a timer to be set again
+	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(watchPeriod, w.look)
 	return w.stop
 }
