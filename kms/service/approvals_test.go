@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"chatelaine/kms"
 	"chatelaine/kms/approval"
@@ -26,7 +28,7 @@ func signedBy(name string, statement []byte) string {
 	return bare(ed25519.Sign(keyOf(name), statement))
 }
 
-func dualRules() []byte {
+func dualRules(more ...string) []byte {
 	var b strings.Builder
 	b.WriteString("people:\n")
 	for _, name := range []string{"alice", "bob", "carol"} {
@@ -34,17 +36,21 @@ func dualRules() []byte {
 	}
 	b.WriteString("groups: {security: [alice, bob, carol]}\n")
 	b.WriteString("rules:\n  - {actions: [rules.put, policy.put], quorum: {security: 2}}\n")
+	for _, rule := range more {
+		b.WriteString("  - " + rule + "\n")
+	}
 	return []byte(b.String())
 }
 
 // ceremony turns dual control on.
-func ceremony(t *testing.T, c *Clients) {
+func ceremony(t *testing.T, c *Clients, more ...string) {
 	t.Helper()
-	begun, err := c.Approvals.BeginCeremony(t.Context(), &kmsv1.BeginCeremonyRequest{Rules: dualRules()})
+	rules := dualRules(more...)
+	begun, err := c.Approvals.BeginCeremony(t.Context(), &kmsv1.BeginCeremonyRequest{Rules: rules})
 	if err != nil {
 		t.Fatal(err)
 	}
-	apply := &kmsv1.ApplyCeremonyRequest{Statement: begun.GetStatement(), Rules: dualRules()}
+	apply := &kmsv1.ApplyCeremonyRequest{Statement: begun.GetStatement(), Rules: rules}
 	for _, name := range []string{"alice", "bob", "carol"} {
 		apply.Signatures = append(apply.Signatures, signedBy(name, begun.GetStatement()))
 	}
@@ -174,28 +180,12 @@ func TestBlockingTakesOnePersonAndUnblockingTwoMore(t *testing.T) {
 	if !errors.As(err, &needed) {
 		t.Fatalf("got %v", err)
 	}
-	prepared, err := c.Approvals.PrepareRequest(ctx, &kmsv1.PrepareRequestRequest{Operation: operationMessage(needed.Operation), As: "alice"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := c.Approvals.SubmitRequest(ctx, &kmsv1.SubmitRequestRequest{
-		Statement: prepared.GetStatement(), Signature: signedBy("alice", prepared.GetStatement()),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	unblock.Change.Approval = made.GetRequest().GetId()
-	q, _, err := approval.ParseStatement(prepared.GetStatement())
-	if err != nil {
-		t.Fatal(err)
-	}
+	q := askedBy(t, c, "alice", operationMessage(needed.Operation))
+	unblock.Change.Approval = q.ID
 	for _, name := range []string{"bob", "carol"} {
 		_, err := c.Keys.UnblockKEK(ctx, unblock)
 		wantErr(t, err, kms.ErrApproval)
-		_, err = c.Approvals.Vote(ctx, &kmsv1.VoteRequest{Id: q.ID, Verdict: "approve", Signature: signedBy(name, q.Statement(approval.Approve))})
-		if err != nil {
-			t.Fatal(err)
-		}
+		approvedBy(t, c, name, q)
 	}
 	if _, err := c.Keys.UnblockKEK(ctx, unblock); err != nil {
 		t.Fatal(err)
@@ -205,4 +195,59 @@ func TestBlockingTakesOnePersonAndUnblockingTwoMore(t *testing.T) {
 	}
 	_, err = c.Keys.UnblockKEK(ctx, unblock)
 	wantErr(t, err, kms.ErrApproval) // it is good for once
+}
+
+// askedBy makes a request as a person.
+func askedBy(t *testing.T, c *Clients, name string, op *kmsv1.Operation) approval.Request {
+	t.Helper()
+	prepared, err := c.Approvals.PrepareRequest(t.Context(), &kmsv1.PrepareRequestRequest{Operation: op, As: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement := prepared.GetStatement()
+	_, err = c.Approvals.SubmitRequest(t.Context(), &kmsv1.SubmitRequestRequest{Statement: statement, Signature: signedBy(name, statement)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, _, err := approval.ParseStatement(statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+func approvedBy(t *testing.T, c *Clients, name string, q approval.Request) {
+	t.Helper()
+	_, err := c.Approvals.Vote(t.Context(), &kmsv1.VoteRequest{
+		Id: q.ID, Verdict: string(approval.Approve), Signature: signedBy(name, q.Statement(approval.Approve)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAGatewayGetsNoKeyUntilItsUseIsApproved(t *testing.T) {
+	w, c := local(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { w.control.Run(ctx); close(ended) }()
+	defer func() { cancel(); <-ended }()
+	ceremony(t, c, "{actions: [key.use], resources: [key/main], quorum: {security: 1}}")
+	made, err := c.Gateway.RegisterBucket(ctx, &kmsv1.RegisterBucketRequest{Name: "b", Store: "files", StoreName: "b", Owner: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	current := &kmsv1.CurrentRequest{LeaseId: leaseOf(t, c), Space: made.GetBucket().GetSpace()}
+	_, err = c.Gateway.Current(ctx, current)
+	wantErr(t, err, kms.ErrApproval)
+	q := askedBy(t, c, "bob", &kmsv1.Operation{Action: string(kms.ActionUse), Resource: "key/main"})
+	approvedBy(t, c, "alice", q)
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err = c.Gateway.Current(ctx, current); err == nil {
+			return
+		}
+		if wantErr(t, err, kms.ErrApproval); time.Now().After(end) {
+			t.Fatal("the approval opens nothing")
+		}
+	}
 }

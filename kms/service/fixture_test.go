@@ -47,6 +47,7 @@ func testLogger(out *lockedBuffer) *zap.Logger {
 type world struct {
 	*Service
 	manager  *kms.Manager
+	control  *approval.Control
 	registry *switchable
 	logs     *lockedBuffer
 
@@ -83,15 +84,14 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	control, err := approval.New(approval.Config{Registry: w.registry})
-	if err != nil {
+	if w.control, err = approval.New(approval.Config{Registry: w.registry}); err != nil {
 		t.Fatal(err)
 	}
 	metrics := NewMetrics()
 	w.providers = map[string]kms.Provider{"soft": provider}
 	w.manager, err = kms.NewManager(t.Context(), kms.Config{
 		Registry: w.registry, Providers: w.providers,
-		CheckPolicy: policy.Validate, Gate: control, Development: true, Observer: metrics, Logger: testLogger(w.logs),
+		CheckPolicy: policy.Validate, Gate: w.control, Development: true, Observer: metrics, Logger: testLogger(w.logs),
 	})
 	if err == nil {
 		_, err = w.manager.EnsureKEK(t.Context(), "main")
@@ -99,7 +99,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Manager: w.manager, Approvals: control, Metrics: metrics, Version: "test", Logger: testLogger(w.logs)}
+	c := Config{Manager: w.manager, Approvals: w.control, Metrics: metrics, Version: "test", Logger: testLogger(w.logs)}
 	if change != nil {
 		change(&c)
 	}
