@@ -76,7 +76,7 @@ func TestDualControlFromTheCeremonyToAnExportedProof(t *testing.T) {
 
 	run(0, "Everybody in it signs", "ceremony", "begin", first, "c")
 	run(exitFailure, "name a new folder", "ceremony", "begin", first, "c")
-	run(exitFailure, "not confirmed", "ceremony", "sign", "c", "--sign-key", "alice")
+	run(exitUsage, "say --yes", "ceremony", "sign", "c", "--sign-key", "alice")
 	run(exitUsage, "name your SSH key", "ceremony", "sign", "c", "--yes")
 	for _, name := range []string{"alice", "bob"} {
 		run(0, "Signed as "+name, "ceremony", "sign", "c", "--sign-key", name, "--yes")
