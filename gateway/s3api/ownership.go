@@ -42,13 +42,7 @@ func (c *call) putPublicAccess() error {
 	return c.done(nil)
 }
 
-func (c *call) getPolicyStatus() error {
-	return c.writeXML(http.StatusOK, struct {
-		XMLName  xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ PolicyStatus"`
-		IsPublic bool
-	}{})
-}
-
+// getPolicy serves GetBucketPolicyStatus too: there is no policy to have one.
 func (c *call) getPolicy() error {
 	return refused(http.StatusNotFound, "NoSuchBucketPolicy", "The bucket policy does not exist.", field{"BucketName", c.bucketName})
 }

@@ -21,7 +21,7 @@ func TestWhatIsTheSameForEveryBucketIsSaid(t *testing.T) {
 		{"/bucket/none?acl", "NoSuchKey", 404},
 		{"/bucket?ownershipControls", "<Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule>", 200},
 		{"/bucket?publicAccessBlock", "<BlockPublicAcls>true</BlockPublicAcls><IgnorePublicAcls>true</IgnorePublicAcls><BlockPublicPolicy>true</BlockPublicPolicy><RestrictPublicBuckets>true<", 200},
-		{"/bucket?policyStatus", "<IsPublic>false</IsPublic>", 200},
+		{"/bucket?policyStatus", "NoSuchBucketPolicy", 404},
 		{"/bucket?policy", "NoSuchBucketPolicy", 404},
 		{"/bucket?encryption", "<Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>" + w.bucketOf(t).KEK + "<", 200},
 		{"/bucket?requestPayment", "<Payer>BucketOwner</Payer>", 200},

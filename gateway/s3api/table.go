@@ -103,7 +103,7 @@ func fixedRoutes() []route {
 		sub("GetPublicAccessBlock", "s3:GetBucketPublicAccessBlock", b, get, "publicAccessBlock", (*call).getPublicAccess),
 		sub("PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock", b, put, "publicAccessBlock", (*call).putPublicAccess),
 		sub("DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock", b, del, "publicAccessBlock", (*call).deleted),
-		sub("GetBucketPolicyStatus", "s3:GetBucketPolicyStatus", b, get, "policyStatus", (*call).getPolicyStatus),
+		sub("GetBucketPolicyStatus", "s3:GetBucketPolicyStatus", b, get, "policyStatus", (*call).getPolicy),
 		sub("GetBucketPolicy", "s3:GetBucketPolicy", b, get, "policy", (*call).getPolicy),
 		sub("GetBucketEncryption", "s3:GetEncryptionConfiguration", b, get, "encryption", (*call).getEncryption),
 		sub("PutBucketEncryption", "s3:PutEncryptionConfiguration", b, put, "encryption", (*call).putEncryption),

@@ -59,6 +59,14 @@ func (s scope) count(name string) {
 	s[slices.IndexFunc(s, func(r *rule) bool { return r.matches(name) })].tests++
 }
 
+// tests is how many are not run.
+func (s scope) tests() (n int) {
+	for _, r := range s {
+		n += r.tests
+	}
+	return n
+}
+
 // explanations are reasons by test, by target.
 type explanations map[string]map[string]string
 
