@@ -12,16 +12,41 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager/types"
 )
 
-// TestClientsGetBackWhatTheyStore has each client store a folder in a bucket of its own
-// and read it back.
+// client is one that people use, on a folder: it stores it in a bucket of its own and
+// reads it back.
+type client struct {
+	name string
+	use  func(t *testing.T, a account, dir string)
+}
+
+func clients() []client {
+	return []client{
+		{"aws-cli s3", awsS3},
+		{"aws-cli s3api", awsS3API},
+		{"boto3 when supported", boto3("when_supported")},
+		{"boto3 when required", boto3("when_required")},
+		{"s3cmd", s3cmd},
+		{"rclone", rclone},
+		{"restic", restic},
+		{"transfer manager", transferManager},
+		{"javascript", javascript},
+		{"s3fs", s3fs},
+	}
+}
+
+// TestClientsGetBackWhatTheyStore has each client store files of 0 bytes to 300 MB over
+// HTTP and MinIO, and of up to 20 MB over HTTPS and files, with an authority that only
+// the client is told of.
 func TestClientsGetBackWhatTheyStore(t *testing.T) {
 	for name, cloud := range clouds() {
 		t.Run(name, func(t *testing.T) {
-			w, dir := newWorld(t, cloud(t)), newFolder(t, bigFor(name))
-			for client, use := range map[string]func(*testing.T, account, string){
-				"restic": restic, "javascript": javascript, "s3fs": s3fs, "transfer manager": transferManager,
-			} {
-				t.Run(client, func(t *testing.T) { use(t, w.account, dir) })
+			var trusted *authority
+			if name == "filestore" {
+				trusted = newAuthority(t)
+			}
+			w, dir := newWorldWith(t, cloud(t), trusted), newFolder(t, bigFor(name))
+			for _, c := range clients() {
+				t.Run(c.name, func(t *testing.T) { c.use(t, w.account, dir) })
 			}
 		})
 	}
@@ -32,9 +57,13 @@ func TestClientsGetBackWhatTheyStore(t *testing.T) {
 func restic(t *testing.T, a account, dir string) {
 	binary, bucket := program(t, "restic"), newName()
 	env := append(a.env(), "RESTIC_PASSWORD=correct horse", "RESTIC_REPOSITORY=s3:"+a.endpoint+"/"+bucket+"/backups")
+	options := []string{"--no-cache", "--quiet"}
+	if a.trusted != nil {
+		options = append(options, "--cacert", a.ca())
+	}
 	run := func(args ...string) string {
 		t.Helper()
-		return command(t, env, binary, append([]string{"--no-cache", "--quiet"}, args...)...)
+		return command(t, env, binary, append(options, args...)...)
 	}
 	run("init")
 	extra := filepath.Join(t.TempDir(), "extra")

@@ -45,12 +45,18 @@ func writeFile(t *testing.T, path string, seed uint64, size int64) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	copyTo(t, path, content(seed, size), size)
+}
+
+// copyTo writes a file of as many bytes as src has, at most limit.
+func copyTo(t *testing.T, path string, src io.Reader, limit int64) {
+	t.Helper()
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := io.Copy(f, content(seed, size)); err != nil {
+	if _, err := io.Copy(f, io.LimitReader(src, limit)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -86,6 +86,7 @@ func (m *mount) up() {
 	log := filepath.Join(m.t.TempDir(), "s3fs.log")
 	m.process = exec.Command(m.binary, m.bucket, m.dir, "-f", "-o", "url="+m.endpoint, "-o", "use_path_request_style",
 		"-o", "passwd_file="+passwd, "-o", "endpoint=us-east-1", "-o", "logfile="+log)
+	m.process.Env = append(os.Environ(), m.env()...)
 	before := device(m.t, m.dir)
 	if err := m.process.Start(); err != nil {
 		m.t.Fatal(err)

@@ -24,18 +24,38 @@ const stopPatience = 40 * time.Second
 type account struct {
 	endpoint string
 	user     harness.Credentials
+	trusted  *authority // of HTTPS; nil over HTTP
 }
 
 func accountOf(s *servers.S3) account {
-	return account{s.Endpoint, harness.Credentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey}}
+	return account{endpoint: s.Endpoint, user: harness.Credentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey}}
 }
 
 // env is what SDKs and tools of AWS's read.
 func (a account) env() []string {
-	return []string{
+	env := []string{
 		"AWS_ACCESS_KEY_ID=" + a.user.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + a.user.SecretAccessKey,
 		"AWS_DEFAULT_REGION=us-east-1", "AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true",
 	}
+	if a.trusted != nil {
+		env = append(env, "AWS_CA_BUNDLE="+a.ca(), "NODE_EXTRA_CA_CERTS="+a.ca(), "CURL_CA_BUNDLE="+a.ca())
+	}
+	return env
+}
+
+// ca is the file of the certificate that clients must trust; empty over HTTP.
+func (a account) ca() string {
+	if a.trusted == nil {
+		return ""
+	}
+	return a.trusted.file
+}
+
+func (a account) http() *http.Client {
+	if a.trusted == nil {
+		return &http.Client{}
+	}
+	return a.trusted.client()
 }
 
 // raw is a client that costs next to nothing.
@@ -48,7 +68,7 @@ func (a account) sdk() *s3.Client {
 	return s3.New(s3.Options{
 		BaseEndpoint: aws.String(a.endpoint), Region: "us-east-1", UsePathStyle: true,
 		Credentials:                credentials.NewStaticCredentialsProvider(a.user.AccessKeyID, a.user.SecretAccessKey, ""),
-		HTTPClient:                 &http.Client{},
+		HTTPClient:                 a.http(),
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenSupported,
 		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenSupported,
 	})
@@ -80,7 +100,10 @@ type world struct {
 }
 
 // newWorld starts one that ends with the test; its cloud is files where none is given.
-func newWorld(t *testing.T, cloud *servers.S3) *world {
+func newWorld(t *testing.T, cloud *servers.S3) *world { return newWorldWith(t, cloud, nil) }
+
+// newWorldWith starts one on HTTPS where there is an authority to sign for it.
+func newWorldWith(t *testing.T, cloud *servers.S3, trusted *authority) *world {
 	t.Helper()
 	if os.Getenv("CHATELAINE_SOFTHSM_MODULE") == "" {
 		program(t, "softhsm2-util")
@@ -92,12 +115,15 @@ func newWorld(t *testing.T, cloud *servers.S3) *world {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	o := &harness.Options{Binary: product, Data: filepath.Join(dir, "data")}
 	o.Backend, o.Env = backend(cloud)
+	if trusted != nil {
+		o.Config, o.TLS = trusted.serve(t), true
+	}
 	g, err := harness.Up(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stop(t, g.Process) })
-	return &world{g, account{g.Endpoint, g.User}}
+	return &world{g, account{g.Endpoint, g.User, trusted}}
 }
 
 // backend is a cloud's URL, empty for files, and the environment that goes with it.
@@ -150,7 +176,7 @@ func (w *world) replica(t *testing.T, url string) account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return account{"http://" + listen, w.user}
+	return account{endpoint: "http://" + listen, user: w.user}
 }
 
 func freeAddress(t *testing.T) string {
