@@ -93,7 +93,6 @@ func (c awsCLI) throughS3API(bucket, key, from, to string, inParts bool) {
 	}
 	var upload struct{ UploadID string }
 	c.into(&upload, api("create-multipart-upload", "--checksum-algorithm", "SHA256")...)
-	type part struct{ PartNumber, Size int }
 	var list struct {
 		Parts []struct {
 			PartNumber           int
