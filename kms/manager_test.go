@@ -260,7 +260,9 @@ type slow struct {
 }
 
 func (p slow) Create(ctx context.Context, ref kms.KeyRef) (kms.KeyInfo, error) {
-	p.made.Add(1)
+	if p.made != nil {
+		p.made.Add(1)
+	}
 	time.Sleep(time.Second)
 	return p.Provider.Create(ctx, ref)
 }

@@ -609,7 +609,7 @@ func sequences() (count, length int) {
 	if testing.Short() {
 		return 10, 200
 	}
-	return 40, 200
+	return 25, 200
 }
 
 func TestNoSequenceOfCommandsAndCrashesBreaksAKEK(t *testing.T) {
