@@ -15,6 +15,9 @@ type attachment struct {
 	info       tokenInfo
 	anchor     sessionHandle // logged in, and used for nothing but staying so
 	pool       *pool
+	public     *publicKeys // the Token's
+	profiles   profiles
+	readOnly   bool        // all sessions are
 	stale      atomic.Bool // the login is gone though the module lives
 
 	mu   sync.Mutex
@@ -52,8 +55,11 @@ func (a *attachment) session(w *worker) (bool, error) {
 		w.session = s
 		return true, nil
 	}
-	s, err := w.c.openSession(a.slot)
-	if hasCode(err, ckrSessionCount) {
+	s, err := w.c.openSession(a.slot, a.readOnly)
+	switch {
+	case hasCode(err, ckrSessionCount) && a.pool.shrink():
+		return false, fmt.Errorf("%w: %w", errFull, err)
+	case hasCode(err, ckrSessionCount):
 		return false, fmt.Errorf("the token has no session left: set a smaller number of sessions: %w", err)
 	}
 	w.session = s
@@ -110,7 +116,12 @@ func (a *attachment) remember(key Key, k *knownKey) {
 func (a *attachment) forget(key Key) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.keys, key)
+	for known := range a.keys {
+		if known.Label == key.Label {
+			delete(a.keys, known)
+		}
+	}
+	a.public.forgetLabel(key.Label)
 }
 
 // anyKey returns one of the known keys, or nil.

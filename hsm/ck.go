@@ -12,6 +12,7 @@ const (
 	ckrGeneralError           = 0x005
 	ckrFunctionFailed         = 0x006
 	ckrArgumentsBad           = 0x007
+	ckrActionProhibited       = 0x01B
 	ckrDeviceError            = 0x030
 	ckrDeviceMemory           = 0x031
 	ckrDeviceRemoved          = 0x032
@@ -30,10 +31,13 @@ const (
 	ckrSessionClosed          = 0x0B0
 	ckrSessionCount           = 0x0B1
 	ckrSessionHandleInvalid   = 0x0B3
+	ckrSessionReadOnly        = 0x0B5
 	ckrTokenNotPresent        = 0x0E0
 	ckrTokenNotRecognized     = 0x0E1
+	ckrTokenWriteProtected    = 0x0E2
 	ckrUserAlreadyLoggedIn    = 0x100
 	ckrUserNotLoggedIn        = 0x101
+	ckrUserTypeInvalid        = 0x103
 	ckrBufferTooSmall         = 0x150
 	ckrCryptokiNotInitialized = 0x190
 	ckrCryptokiInitialized    = 0x191
@@ -49,14 +53,27 @@ const (
 	ckuSO   = 0
 	ckuUser = 1
 
-	ckoSecretKey = 4
-	ckkAES       = 0x1F
+	ckoPublicKey  = 2
+	ckoPrivateKey = 3
+	ckoSecretKey  = 4
 
-	ckmAESKeyGen = 0x1080
-	ckmAESGCM    = 0x1087
+	ckkRSA           = 0x00
+	ckkGenericSecret = 0x10
+	ckkAES           = 0x1F
+
+	ckmRSAKeyPairGen    = 0x0000
+	ckmRSAOAEP          = 0x0009
+	ckmSHA1             = 0x0220
+	ckmSHA256           = 0x0250
+	ckmSHA256HMAC       = 0x0251
+	ckmGenericSecretGen = 0x0350
+	ckmAESKeyGen        = 0x1080
+	ckmAESCBCPad        = 0x1085
+	ckmAESGCM           = 0x1087
 
 	ckfEncrypt = 0x00000100
 	ckfDecrypt = 0x00000200
+	ckfSign    = 0x00000800
 
 	ckaClass            = 0x000
 	ckaToken            = 0x001
@@ -72,6 +89,9 @@ const (
 	ckaSign             = 0x108
 	ckaVerify           = 0x10A
 	ckaDerive           = 0x10C
+	ckaModulus          = 0x120
+	ckaModulusBits      = 0x121
+	ckaPublicExponent   = 0x122
 	ckaValueLen         = 0x161
 	ckaExtractable      = 0x162
 	ckaLocal            = 0x163
@@ -149,6 +169,14 @@ func accessCodeName(code uint) string {
 		return "CKR_SESSION_COUNT"
 	case ckrSessionHandleInvalid:
 		return "CKR_SESSION_HANDLE_INVALID"
+	case ckrSessionReadOnly:
+		return "CKR_SESSION_READ_ONLY"
+	case ckrTokenWriteProtected:
+		return "CKR_TOKEN_WRITE_PROTECTED"
+	case ckrActionProhibited:
+		return "CKR_ACTION_PROHIBITED"
+	case ckrUserTypeInvalid:
+		return "CKR_USER_TYPE_INVALID"
 	case ckrTokenNotPresent:
 		return "CKR_TOKEN_NOT_PRESENT"
 	case ckrTokenNotRecognized:
@@ -180,11 +208,19 @@ type tokenInfo struct {
 	maxSessions, maxRWSessions         uint
 }
 
-// gcmCall is the parameter of one AES-GCM call. The tag has 128 bits. A token
-// that makes its own IV may write it into iv.
-type gcmCall struct {
-	iv  []byte
+// mechanism is a CK_MECHANISM with the parameters of the few that we use.
+type mechanism struct {
+	kind uint
+	// iv of AES-GCM and AES-CBC. A token that makes its own IV for AES-GCM may write
+	// it into these bytes.
+	iv []byte
+	// ivBits is AES-GCM's ulIvBits where it is not the length of iv: what a Luna that
+	// makes the IV is asked for.
+	ivBits uint
+	// aad of AES-GCM, whose tag always has 128 bits.
 	aad []byte
+	// hash of RSA-OAEP, also in its mask: ckmSHA1 or ckmSHA256.
+	hash uint
 }
 
 // cryptoki is the part of a PKCS#11 module that this package needs. All methods
@@ -197,19 +233,21 @@ type cryptoki interface {
 	tokenInfo(slot uint) (tokenInfo, error)
 	mechanismFlags(slot, mechanism uint) (uint, error)
 
-	openSession(slot uint) (sessionHandle, error)
+	openSession(slot uint, readOnly bool) (sessionHandle, error)
 	closeSession(s sessionHandle) error
 	sessionState(s sessionHandle) (uint, error)
 	login(s sessionHandle, user uint, pin string) error
 
-	generateKey(s sessionHandle, mechanism uint, template []attribute) (objectHandle, error)
+	generateKey(s sessionHandle, kind uint, template []attribute) (objectHandle, error)
+	generateKeyPair(s sessionHandle, kind uint, public, private []attribute) (publicKey, privateKey objectHandle, err error)
 	destroy(s sessionHandle, o objectHandle) error
 	find(s sessionHandle, template []attribute) ([]objectHandle, error)
 	attribute(s sessionHandle, o objectHandle, kind uint) ([]byte, error)
 
 	random(s sessionHandle, n int) ([]byte, error)
-	encryptGCM(s sessionHandle, key objectHandle, call gcmCall, plaintext []byte) ([]byte, error)
-	decryptGCM(s sessionHandle, key objectHandle, call gcmCall, ciphertext []byte) ([]byte, error)
+	encrypt(s sessionHandle, key objectHandle, m mechanism, plaintext []byte) ([]byte, error)
+	decrypt(s sessionHandle, key objectHandle, m mechanism, ciphertext []byte) ([]byte, error)
+	sign(s sessionHandle, key objectHandle, m mechanism, data []byte) ([]byte, error)
 
 	initToken(slot uint, soPIN, label string) error
 	initPIN(s sessionHandle, pin string) error

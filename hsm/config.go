@@ -35,6 +35,22 @@ type Config struct {
 	// Deadline is how long a caller waits for one call of the module, which cannot be
 	// cancelled; its session stays taken until the call returns. Zero: 10 s.
 	Deadline time.Duration
+	// Mechanism is what the token is probed with when it is logged in to. Zero: AESGCM.
+	Mechanism Mechanism
+	// RSABits is the size of RSA keys that are made, 2048 to 8192. Zero: 3072.
+	RSABits int
+	// UserType is the kind of user to log in as. Zero: CKU_USER, 1. A Luna's crypto
+	// user, who uses keys and cannot make or destroy any, is 0x80000001.
+	UserType uint
+	// ReadOnly opens read-only sessions, in which a token makes and destroys no keys
+	// whatever the user's role: Generate and Destroy return ErrRole.
+	ReadOnly bool
+	// Hung, when set, hears of each operation that has not returned from the module
+	// for Patience. Nothing can end it but the end of the process, and then a new one
+	// serves again. It is called concurrently and must not block.
+	Hung func(operation string)
+	// Patience is when a call counts as one that hangs. Zero: three times Deadline.
+	Patience time.Duration
 	// Retry is the least time between two attempts to reach a lost device. Calls in
 	// between fail at once with ErrUnavailable. Zero: 1 s.
 	Retry time.Duration
@@ -88,8 +104,14 @@ func (c Config) validate() error {
 	if c.PIN.IsZero() {
 		problems = append(problems, errors.New("PIN is missing"))
 	}
-	if c.MaxSessions < 0 || c.Reserve < 0 || c.Deadline < 0 || c.Retry < 0 {
-		problems = append(problems, errors.New("sessions, reserve, deadline and retry must not be negative"))
+	if c.MaxSessions < 0 || c.Reserve < 0 || c.Deadline < 0 || c.Retry < 0 || c.Patience < 0 {
+		problems = append(problems, errors.New("sessions, reserve, deadline, patience and retry must not be negative"))
+	}
+	if _, err := (profiles{}).of(c.Mechanism); c.Mechanism != "" && err != nil {
+		problems = append(problems, err)
+	}
+	if c.RSABits != 0 && (c.RSABits < minRSABits || c.RSABits > maxRSABits) {
+		problems = append(problems, fmt.Errorf("RSA keys of %d bits: want %d to %d", c.RSABits, minRSABits, maxRSABits))
 	}
 	if len(problems) == 0 {
 		return nil
@@ -104,6 +126,18 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Deadline == 0 {
 		c.Deadline = defaultDeadline
+	}
+	if c.Mechanism == "" {
+		c.Mechanism = AESGCM
+	}
+	if c.RSABits == 0 {
+		c.RSABits = defaultRSABits
+	}
+	if c.UserType == 0 {
+		c.UserType = ckuUser
+	}
+	if c.Patience == 0 {
+		c.Patience = 3 * c.Deadline
 	}
 	if c.Retry == 0 {
 		c.Retry = defaultRetry
@@ -123,7 +157,11 @@ func (c Config) poolSize(info tokenInfo) int {
 	if size == 0 {
 		size = defaultSessions
 	}
-	for _, limit := range []uint{info.maxSessions, info.maxRWSessions} {
+	limits := []uint{info.maxSessions, info.maxRWSessions}
+	if c.ReadOnly {
+		limits = limits[:1]
+	}
+	for _, limit := range limits {
 		if limit == ckEffectivelyInfinite || limit == ckUnavailableInformation {
 			continue
 		}

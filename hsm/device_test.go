@@ -14,17 +14,6 @@ import (
 
 // What can be had of no real device in a test: losses, hangs, odd codes, dialects.
 
-func TestOpenRefusesTokensThatMakeTheIVThemselves(t *testing.T) {
-	for _, dialect := range []ivDialect{readBackIV, appendedIV, prependedIV} {
-		f := newFake()
-		f.dialect = dialect
-		_, err := openFake(t, f, nil)
-		if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), string(dialect)) {
-			t.Errorf("got %v, want ErrUnsupported naming %q", err, dialect)
-		}
-	}
-}
-
 func TestOpenRefusesTokensThatFailTheSelfTest(t *testing.T) {
 	for name, lie := range map[string]func(*fakeModule){
 		"ignores the IV":       func(f *fakeModule) { f.ignoreIV = true },

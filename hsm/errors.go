@@ -27,6 +27,12 @@ var (
 	// ErrUnsafe: a key lacks an attribute that it must have, or the token failed
 	// the self-test under it. It is not used.
 	ErrUnsafe = errors.New("unsafe")
+	// ErrKind: the key of that name is of another kind than the mechanism's. Found
+	// together with ErrUnsafe.
+	ErrKind = errors.New("it is not a key of this mechanism")
+	// ErrRole: the token's user may not do this. A crypto user can neither make nor
+	// destroy keys: the one who can must do it, with the vendor's tool or another PIN.
+	ErrRole = errors.New("the role of the token's user does not allow it")
 	// ErrUnsupported: the token cannot do the mechanism in a way that we know.
 	ErrUnsupported = errors.New("not supported")
 	// ErrCorrupt: the ciphertext, key or associated data is not the one encrypted
@@ -132,7 +138,7 @@ func asUnavailable(err error) error {
 	}
 	for _, finding := range []error{
 		ErrModule, ErrPIN, ErrInUse, ErrNotFound, ErrExists, ErrAmbiguous,
-		ErrUnsafe, ErrUnsupported, ErrCorrupt, ErrInvalid, ErrUnavailable, ErrClosed,
+		ErrUnsafe, ErrRole, ErrUnsupported, ErrCorrupt, ErrInvalid, ErrUnavailable, ErrClosed,
 	} {
 		if errors.Is(err, finding) {
 			return err

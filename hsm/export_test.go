@@ -5,8 +5,10 @@ package hsm
 type BareKey struct {
 	c       cryptoki
 	session sessionHandle
-	handle  objectHandle
+	key     material
 }
+
+func bareGCM() aesGCM { return aesGCM{12, callersIV} }
 
 // OpenBare loads a module and makes a key in the token of the given label.
 func OpenBare(path, label string, pin PIN) (*BareKey, error) {
@@ -19,24 +21,24 @@ func OpenBare(path, label string, pin PIN) (*BareKey, error) {
 		return nil, err
 	}
 	b := &BareKey{c: lib.c}
-	if b.session, err = lib.c.openSession(slot); err != nil {
+	if b.session, err = lib.c.openSession(slot, false); err != nil {
 		return nil, err
 	}
 	if err := pin.Use(func(pin string) error { return lib.c.login(b.session, ckuUser, pin) }); err != nil {
 		return nil, err
 	}
-	b.handle, err = aesGCM{}.generate(lib.c, b.session, []attribute{{ckaToken, true}, {ckaPrivate, true}, {ckaSensitive, true}, {ckaExtractable, false}})
+	b.key, err = bareGCM().generate(lib.c, b.session, "bare", []attribute{{ckaToken, true}, {ckaPrivate, true}, {ckaSensitive, true}, {ckaExtractable, false}})
 	return b, err
 }
 
 // Encrypt makes the two calls of AES-GCM.
 func (b *BareKey) Encrypt(plaintext, aad []byte) ([]byte, error) {
-	return aesGCM{}.encrypt(b.c, b.session, b.handle, plaintext, aad)
+	return bareGCM().encrypt(b.c, b.session, b.key, plaintext, aad)
 }
 
 // Decrypt makes the two calls of AES-GCM.
 func (b *BareKey) Decrypt(ciphertext, aad []byte) ([]byte, error) {
-	return aesGCM{}.decrypt(b.c, b.session, b.handle, ciphertext, aad)
+	return bareGCM().decrypt(b.c, b.session, b.key, ciphertext, aad)
 }
 
 // Close finalises the module.

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -25,14 +29,23 @@ type fakeModule struct {
 	pin      string
 	tokens   []tokenInfo // by slot
 	objects  []*fakeObject
-	sessions map[sessionHandle]bool
+	sessions map[sessionHandle]bool // true: read-only
+	wrongPIN int
 	handles  map[objectHandle]*fakeObject
 	next     uint
 	peak     int // most sessions at once
 	dead     bool
 
-	badTag        uint // the code for a tag that does not verify
+	badTag        uint // the code for a tag or a padding that does not verify
 	dialect       ivDialect
+	nullIV        bool          // takes no IV for one of zeroes and does not tell, as SoftHSM
+	ownIV         int           // size of the IVs that it makes; zero: 12
+	mechanisms    map[uint]uint // mechanism flags; nil: all of everything
+	limit         int           // sessions at once; zero: no limit
+	userTypes     []uint        // that may log in; nil: any
+	mayNotMake    uint          // the code for a role that makes and destroys no keys; zero: it may
+	attempts      int           // wrong PINs left before it locks; zero: no limit
+	noExponent    bool          // private keys do not tell the public exponent
 	ignoreIV      bool
 	ignoreAAD     bool
 	acceptAll     bool
@@ -46,6 +59,7 @@ type fakeModule struct {
 type fakeObject struct {
 	attributes map[uint]any
 	key        []byte
+	rsa        *rsa.PrivateKey
 }
 
 func newFake() *fakeModule {
@@ -85,7 +99,7 @@ func (f *fakeModule) inSession(call string, s sessionHandle) error {
 	if err := f.enter(call); err != nil {
 		return err
 	}
-	if !f.sessions[s] {
+	if _, ok := f.sessions[s]; !ok {
 		f.mu.Unlock()
 		return code(call, ckrSessionHandleInvalid)
 	}
@@ -145,21 +159,31 @@ func (f *fakeModule) tokenInfo(slot uint) (tokenInfo, error) {
 	return f.tokens[slot], nil
 }
 
-func (f *fakeModule) mechanismFlags(uint, uint) (uint, error) {
+func (f *fakeModule) mechanismFlags(_, kind uint) (uint, error) {
 	if err := f.enter("C_GetMechanismInfo"); err != nil {
 		return 0, err
 	}
 	defer f.mu.Unlock()
-	return ckfEncrypt | ckfDecrypt, nil
+	flags, ok := f.mechanisms[kind]
+	switch {
+	case f.mechanisms == nil:
+		return ckfEncrypt | ckfDecrypt | ckfSign, nil
+	case !ok:
+		return 0, code("C_GetMechanismInfo", ckrMechanismInvalid)
+	}
+	return flags, nil
 }
 
-func (f *fakeModule) openSession(uint) (sessionHandle, error) {
+func (f *fakeModule) openSession(_ uint, readOnly bool) (sessionHandle, error) {
 	if err := f.enter("C_OpenSession"); err != nil {
 		return 0, err
 	}
 	defer f.mu.Unlock()
+	if f.limit > 0 && len(f.sessions) >= f.limit {
+		return 0, code("C_OpenSession", ckrSessionCount)
+	}
 	f.next++
-	f.sessions[sessionHandle(f.next)] = true
+	f.sessions[sessionHandle(f.next)] = readOnly
 	f.peak = max(f.peak, len(f.sessions))
 	return sessionHandle(f.next), nil
 }
@@ -188,13 +212,24 @@ func (f *fakeModule) sessionState(s sessionHandle) (uint, error) {
 		return 0, err
 	}
 	defer f.mu.Unlock()
-	if f.loggedIn {
+	switch readOnly := f.sessions[s]; {
+	case f.loggedIn && readOnly:
+		return cksROUserFunctions, nil
+	case f.loggedIn:
 		return cksRWUserFunctions, nil
 	}
 	return 2, nil
 }
 
-func (f *fakeModule) login(s sessionHandle, _ uint, pin string) error {
+// logout is what another user of the module may do: private handles die for good.
+func (f *fakeModule) logout() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.loggedIn = false
+	clear(f.handles)
+}
+
+func (f *fakeModule) login(s sessionHandle, user uint, pin string) error {
 	if err := f.inSession("C_Login", s); err != nil {
 		return err
 	}
@@ -202,11 +237,16 @@ func (f *fakeModule) login(s sessionHandle, _ uint, pin string) error {
 	f.logins++
 	switch {
 	case f.loggedIn:
-		return code("C_Login", ckrUserAlreadyLoggedIn)
+		return code("C_Login", ckrUserAlreadyLoggedIn) // whatever the PIN
+	case f.userTypes != nil && !slices.Contains(f.userTypes, user):
+		return code("C_Login", ckrUserTypeInvalid)
+	case f.attempts > 0 && f.wrongPIN >= f.attempts:
+		return code("C_Login", ckrPINLocked)
 	case pin != f.pin:
+		f.wrongPIN++
 		return code("C_Login", ckrPINIncorrect)
 	}
-	f.loggedIn = true
+	f.loggedIn, f.wrongPIN = true, 0
 	return nil
 }
 
@@ -215,16 +255,48 @@ func (f *fakeModule) generateKey(s sessionHandle, _ uint, template []attribute) 
 		return 0, err
 	}
 	defer f.mu.Unlock()
-	o := &fakeObject{attributes: map[uint]any{ckaLocal: true, ckaAlwaysSensitive: true, ckaNeverExtractable: true}, key: make([]byte, 32)}
+	o := &fakeObject{key: make([]byte, 32)}
 	_, _ = rand.Read(o.key)
+	return f.add("C_GenerateKey", s, o, template)
+}
+
+// add puts an object into the token. The caller holds the lock.
+func (f *fakeModule) add(call string, s sessionHandle, o *fakeObject, template []attribute) (objectHandle, error) {
+	o.attributes = map[uint]any{ckaLocal: true, ckaAlwaysSensitive: true, ckaNeverExtractable: true}
 	for _, a := range template {
 		o.attributes[a.kind] = a.value
 	}
-	if o.attributes[ckaToken] == false && f.noSessionKeys {
-		return 0, code("C_GenerateKey", ckrArgumentsBad)
+	switch stays := o.attributes[ckaToken] == true; {
+	case !stays && f.noSessionKeys:
+		return 0, code(call, ckrArgumentsBad)
+	case f.mayNotMake != 0:
+		return 0, code(call, f.mayNotMake)
+	case stays && f.sessions[s]:
+		return 0, code(call, ckrSessionReadOnly)
 	}
 	f.objects = append(f.objects, o)
 	return f.handle(o), nil
+}
+
+func (f *fakeModule) generateKeyPair(s sessionHandle, _ uint, public, private []attribute) (publicKey, privateKey objectHandle, err error) {
+	if err := f.inSession("C_GenerateKeyPair", s); err != nil {
+		return 0, 0, err
+	}
+	defer f.mu.Unlock()
+	key, err := rsa.GenerateKey(rand.Reader, 2048) // fewer bits than asked for: tests wait for them
+	if err != nil {
+		return 0, 0, err
+	}
+	modulus := attribute{ckaModulus, key.N.Bytes()}
+	if publicKey, err = f.add("C_GenerateKeyPair", s, &fakeObject{}, append(public, modulus)); err != nil {
+		return 0, 0, err
+	}
+	private = append(private, modulus)
+	if !f.noExponent {
+		private = append(private, attribute{ckaPublicExponent, []byte{1, 0, 1}})
+	}
+	privateKey, err = f.add("C_GenerateKeyPair", s, &fakeObject{rsa: key}, private)
+	return publicKey, privateKey, err
 }
 
 func (f *fakeModule) handle(o *fakeObject) objectHandle {
@@ -238,7 +310,16 @@ func (f *fakeModule) destroy(s sessionHandle, h objectHandle) error {
 		return err
 	}
 	defer f.mu.Unlock()
-	f.drop(f.handles[h])
+	o := f.handles[h]
+	switch {
+	case o == nil:
+		return code("C_DestroyObject", ckrObjectHandleInvalid)
+	case f.mayNotMake != 0:
+		return code("C_DestroyObject", f.mayNotMake)
+	case o.attributes[ckaToken] == true && f.sessions[s]:
+		return code("C_DestroyObject", ckrSessionReadOnly)
+	}
+	f.drop(o)
 	delete(f.handles, h)
 	return nil
 }
@@ -260,7 +341,8 @@ func (f *fakeModule) find(s sessionHandle, template []attribute) ([]objectHandle
 	defer f.mu.Unlock()
 	var out []objectHandle
 	for _, o := range f.objects {
-		if o.attributes[template[0].kind] == template[0].value {
+		hidden := !f.loggedIn && o.attributes[ckaPrivate] == true
+		if !hidden && o.attributes[template[0].kind] == template[0].value {
 			out = append(out, f.handle(o))
 		}
 	}
@@ -272,7 +354,13 @@ func (f *fakeModule) attribute(s sessionHandle, h objectHandle, kind uint) ([]by
 		return nil, err
 	}
 	defer f.mu.Unlock()
-	switch v := f.handles[h].attributes[kind].(type) {
+	o := f.handles[h]
+	if o == nil {
+		return nil, code("C_GetAttributeValue", ckrObjectHandleInvalid)
+	}
+	switch v := o.attributes[kind].(type) {
+	case []byte:
+		return v, nil
 	case bool:
 		if v {
 			return []byte{1}, nil
@@ -294,43 +382,58 @@ func (f *fakeModule) random(s sessionHandle, n int) ([]byte, error) {
 	return b, nil
 }
 
-// cipher returns the key's AEAD and the IV and AAD that this token really uses. The
-// caller holds the lock.
-func (f *fakeModule) cipher(h objectHandle, call gcmCall) (cipher.AEAD, []byte, []byte, error) {
-	o := f.handles[h]
-	if o == nil {
-		return nil, nil, nil, code("C_EncryptInit", ckrKeyHandleInvalid)
+// object returns what a handle stands for. The caller holds the lock.
+func (f *fakeModule) object(call string, h objectHandle) (*fakeObject, error) {
+	if o := f.handles[h]; o != nil {
+		return o, nil
 	}
+	return nil, code(call, ckrKeyHandleInvalid)
+}
+
+// gcm returns the key's AEAD and the IV and AAD that this token really uses.
+func (f *fakeModule) gcm(o *fakeObject, m mechanism) (cipher.AEAD, []byte, []byte) {
 	block, _ := aes.NewCipher(o.key)
-	aead, _ := cipher.NewGCM(block)
-	iv, aad := bytes.Clone(call.iv), call.aad
-	if f.ignoreIV || iv == nil {
-		iv = make([]byte, ivSize)
+	iv, aad := bytes.Clone(m.iv), m.aad
+	if f.ignoreIV || len(iv) == 0 {
+		iv = make([]byte, max(12, f.ownIV))
 	}
 	if f.ignoreAAD {
 		aad = nil
 	}
-	return aead, iv, aad, nil
+	aead, _ := cipher.NewGCMWithNonceSize(block, len(iv))
+	return aead, iv, aad
 }
 
-func (f *fakeModule) encryptGCM(s sessionHandle, h objectHandle, call gcmCall, in []byte) ([]byte, error) {
+func (f *fakeModule) encrypt(s sessionHandle, h objectHandle, m mechanism, in []byte) ([]byte, error) {
 	if err := f.inSession("C_Encrypt", s); err != nil {
 		return nil, err
 	}
 	defer f.mu.Unlock()
-	aead, iv, aad, err := f.cipher(h, call)
+	o, err := f.object("C_EncryptInit", h)
 	if err != nil {
 		return nil, err
 	}
+	if m.kind == ckmAESCBCPad {
+		block, _ := aes.NewCipher(o.key)
+		padding := 16 - len(in)%16
+		out := append(bytes.Clone(in), bytes.Repeat([]byte{byte(padding)}, padding)...)
+		cipher.NewCBCEncrypter(block, m.iv).CryptBlocks(out, out)
+		return out, nil
+	}
+	return f.encryptGCM(o, m, in)
+}
+
+func (f *fakeModule) encryptGCM(o *fakeObject, m mechanism, in []byte) ([]byte, error) {
+	aead, iv, aad := f.gcm(o, m)
 	switch f.dialect {
 	case readBackIV:
-		if !bytes.Equal(iv, make([]byte, ivSize)) {
+		if !bytes.Equal(m.iv, make([]byte, 12)) {
 			return nil, code("C_EncryptInit", ckrMechanismParamInvalid)
 		}
-		_, _ = rand.Read(call.iv)
-		return aead.Seal(nil, call.iv, in, aad), nil
+		_, _ = rand.Read(m.iv)
+		return aead.Seal(nil, m.iv, in, aad), nil
 	case appendedIV, prependedIV:
-		if call.iv != nil {
+		if len(m.iv) > 0 {
 			return nil, code("C_EncryptInit", ckrArgumentsBad)
 		}
 		_, _ = rand.Read(iv)
@@ -340,19 +443,22 @@ func (f *fakeModule) encryptGCM(s sessionHandle, h objectHandle, call gcmCall, i
 		}
 		return append(iv, sealed...), nil
 	}
+	if f.nullIV && len(m.iv) > 0 {
+		return nil, code("C_EncryptInit", ckrMechanismParamInvalid)
+	}
 	return aead.Seal(nil, iv, in, aad), nil
 }
 
-func (f *fakeModule) decryptGCM(s sessionHandle, h objectHandle, call gcmCall, in []byte) ([]byte, error) {
+func (f *fakeModule) decrypt(s sessionHandle, h objectHandle, m mechanism, in []byte) ([]byte, error) {
 	if err := f.inSession("C_Decrypt", s); err != nil {
 		return nil, err
 	}
 	defer f.mu.Unlock()
-	aead, iv, aad, err := f.cipher(h, call)
+	o, err := f.object("C_DecryptInit", h)
 	if err != nil {
 		return nil, err
 	}
-	out, err := aead.Open(nil, iv, in, aad)
+	out, err := f.open(o, m, in)
 	switch {
 	case err == nil:
 		return out, nil
@@ -360,6 +466,38 @@ func (f *fakeModule) decryptGCM(s sessionHandle, h objectHandle, call gcmCall, i
 		return make([]byte, len(in)-tagSize), nil
 	}
 	return nil, code("C_Decrypt", f.badTag)
+}
+
+func (f *fakeModule) open(o *fakeObject, m mechanism, in []byte) ([]byte, error) {
+	switch m.kind {
+	case ckmRSAOAEP:
+		return rsa.DecryptOAEP(rsaOAEP{hash: m.hash}.newHash(), nil, o.rsa, in, nil)
+	case ckmAESCBCPad:
+		block, _ := aes.NewCipher(o.key)
+		out := bytes.Clone(in)
+		cipher.NewCBCDecrypter(block, m.iv).CryptBlocks(out, out)
+		padding := int(out[len(out)-1])
+		if padding == 0 || padding > 16 {
+			return nil, errors.New("padding")
+		}
+		return out[:len(out)-padding], nil
+	}
+	aead, iv, aad := f.gcm(o, m)
+	return aead.Open(nil, iv, in, aad)
+}
+
+func (f *fakeModule) sign(s sessionHandle, h objectHandle, _ mechanism, data []byte) ([]byte, error) {
+	if err := f.inSession("C_Sign", s); err != nil {
+		return nil, err
+	}
+	defer f.mu.Unlock()
+	o, err := f.object("C_SignInit", h)
+	if err != nil {
+		return nil, err
+	}
+	mac := hmac.New(sha256.New, o.key)
+	mac.Write(data)
+	return mac.Sum(nil), nil
 }
 
 func (f *fakeModule) initToken(uint, string, string) error { return errors.New("not in this fake") }
@@ -415,7 +553,7 @@ func mustOpenFake(t *testing.T, f *fakeModule, change func(*Config)) (*Token, Ke
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := Key{"main.v1", AESGCM}
+	key := Key{"main.v1", token.cfg.Mechanism}
 	if _, err := token.Generate(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func initToken(c cryptoki, label string, soPIN, pin PIN) error {
 		if err := c.initToken(slot, so, label); err != nil {
 			return err
 		}
-		s, err := c.openSession(slot)
+		s, err := c.openSession(slot, false)
 		if err != nil {
 			return err
 		}

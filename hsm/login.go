@@ -40,13 +40,14 @@ func (t *Token) logIn(generation uint64) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	anchor, err := t.lib.c.openSession(slot)
+	anchor, err := t.lib.c.openSession(slot, t.cfg.ReadOnly)
 	if err != nil {
 		return nil, err
 	}
 	a := &attachment{
 		lib: t.lib, generation: generation, slot: slot, info: info, anchor: anchor,
 		pool: newPool(t.cfg.poolSize(info)), keys: map[Key]*knownKey{},
+		public: &t.public, profiles: profiles{t.cfg.RSABits}, readOnly: t.cfg.ReadOnly,
 	}
 	err = t.authenticate(a)
 	if err == nil {
@@ -74,7 +75,7 @@ func (t *Token) authenticate(a *attachment) error {
 		return err
 	}
 	start := time.Now()
-	err = t.cfg.PIN.Use(func(pin string) error { return t.lib.c.login(a.anchor, ckuUser, pin) })
+	err = t.cfg.PIN.Use(func(pin string) error { return t.lib.c.login(a.anchor, t.cfg.UserType, pin) })
 	t.observe("login", err, time.Since(start))
 	switch {
 	case err == nil:

@@ -9,7 +9,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// native is a module in this process. Everything but the two calls of the request
+// native is a module in this process. Everything but the calls of the request
 // path goes through miekg/pkcs11, which makes every call that returns bytes twice.
 type native struct {
 	ctx       *pkcs11.Ctx
@@ -63,8 +63,12 @@ func (n *native) mechanismFlags(slot, mechanism uint) (uint, error) {
 	return info.Flags, called("C_GetMechanismInfo", err)
 }
 
-func (n *native) openSession(slot uint) (sessionHandle, error) {
-	s, err := n.ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+func (n *native) openSession(slot uint, readOnly bool) (sessionHandle, error) {
+	flags := uint(pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION)
+	if readOnly {
+		flags = pkcs11.CKF_SERIAL_SESSION
+	}
+	s, err := n.ctx.OpenSession(slot, flags)
 	return sessionHandle(s), called("C_OpenSession", err)
 }
 
@@ -81,10 +85,16 @@ func (n *native) login(s sessionHandle, user uint, pin string) error {
 	return called("C_Login", n.ctx.Login(pkcs11.SessionHandle(s), user, pin))
 }
 
-func (n *native) generateKey(s sessionHandle, mechanism uint, template []attribute) (objectHandle, error) {
+func (n *native) generateKey(s sessionHandle, kind uint, template []attribute) (objectHandle, error) {
 	key, err := n.ctx.GenerateKey(pkcs11.SessionHandle(s),
-		[]*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, attributes(template))
+		[]*pkcs11.Mechanism{pkcs11.NewMechanism(kind, nil)}, attributes(template))
 	return objectHandle(key), called("C_GenerateKey", err)
+}
+
+func (n *native) generateKeyPair(s sessionHandle, kind uint, public, private []attribute) (publicKey, privateKey objectHandle, err error) {
+	a, b, err := n.ctx.GenerateKeyPair(pkcs11.SessionHandle(s),
+		[]*pkcs11.Mechanism{pkcs11.NewMechanism(kind, nil)}, attributes(public), attributes(private))
+	return objectHandle(a), objectHandle(b), called("C_GenerateKeyPair", err)
 }
 
 func (n *native) destroy(s sessionHandle, o objectHandle) error {
@@ -126,12 +136,16 @@ func (n *native) random(s sessionHandle, size int) ([]byte, error) {
 	return b, called("C_GenerateRandom", err)
 }
 
-func (n *native) encryptGCM(s sessionHandle, key objectHandle, call gcmCall, plaintext []byte) ([]byte, error) {
-	return n.functions.encrypt(s, key, call, plaintext)
+func (n *native) encrypt(s sessionHandle, key objectHandle, m mechanism, plaintext []byte) ([]byte, error) {
+	return n.functions.encrypt(s, key, m, plaintext)
 }
 
-func (n *native) decryptGCM(s sessionHandle, key objectHandle, call gcmCall, ciphertext []byte) ([]byte, error) {
-	return n.functions.decrypt(s, key, call, ciphertext)
+func (n *native) decrypt(s sessionHandle, key objectHandle, m mechanism, ciphertext []byte) ([]byte, error) {
+	return n.functions.decrypt(s, key, m, ciphertext)
+}
+
+func (n *native) sign(s sessionHandle, key objectHandle, m mechanism, data []byte) ([]byte, error) {
+	return n.functions.sign(s, key, m, data)
 }
 
 func (n *native) initToken(slot uint, soPIN, label string) error {

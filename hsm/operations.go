@@ -3,12 +3,14 @@ package hsm
 import (
 	"bytes"
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 )
 
 const (
-	// MaxData is the longest plaintext that Encrypt takes, in bytes.
+	// MaxData is the longest plaintext that Encrypt takes, in bytes. RSA-OAEP takes
+	// 286 bytes under a key of 3072 bits with SHA-256, and 158 under one of 2048.
 	MaxData = 4096
 	// MaxRandom is the most that Random returns at a time, in bytes.
 	MaxRandom = 1024
@@ -16,8 +18,8 @@ const (
 
 // Generate makes a key in the token that can never leave it, reads its attributes
 // back and tests it. Errors: ErrExists, ErrUnsafe (the key was destroyed again),
-// ErrUnsupported, ErrInvalid, ErrUnavailable. After ErrUnavailable or ctx's error
-// the key may be there or not: Find tells.
+// ErrUnsupported, ErrRole, ErrInvalid, ErrUnavailable. After ErrUnavailable or ctx's
+// error the key may be there or not: Find tells.
 func (t *Token) Generate(ctx context.Context, key Key) (KeyInfo, error) {
 	return t.about(ctx, operation{"generate", 1}, "generating", key, func(w *worker) error {
 		_, err := w.create(key)
@@ -26,8 +28,8 @@ func (t *Token) Generate(ctx context.Context, key Key) (KeyInfo, error) {
 }
 
 // Find looks a key up in the token, reads its attributes back and tests it, also
-// when it is known already. Errors: ErrNotFound, ErrAmbiguous, ErrUnsafe,
-// ErrUnsupported, ErrInvalid, ErrUnavailable.
+// when it is known already. Errors: ErrNotFound, ErrAmbiguous, ErrUnsafe (with ErrKind
+// when it is of another mechanism), ErrUnsupported, ErrInvalid, ErrUnavailable.
 func (t *Token) Find(ctx context.Context, key Key) (KeyInfo, error) {
 	return t.about(ctx, operation{"find", attempts}, "finding", key, func(w *worker) error {
 		_, err := w.admit(key)
@@ -35,11 +37,12 @@ func (t *Token) Find(ctx context.Context, key Key) (KeyInfo, error) {
 	})
 }
 
-// Destroy destroys a key in the token for good, whatever its attributes. Errors:
-// ErrNotFound, ErrAmbiguous (then all keys of the label stay), ErrInvalid,
-// ErrUnavailable. After ErrUnavailable or ctx's error the key may be there or not:
+// Destroy destroys a key in the token for good, whatever its attributes and its
+// mechanism. Errors: ErrNotFound, ErrAmbiguous (then all keys of the label stay),
+// ErrRole, ErrInvalid, ErrUnavailable. After ErrUnavailable or ctx's error the key may be there or not:
 // Find tells.
 func (t *Token) Destroy(ctx context.Context, key Key) error {
+	t.public.forgetLabel(key.Label)
 	_, err := t.about(ctx, operation{"destroy", 1}, "destroying", key, func(w *worker) error { return w.destroy(key) })
 	return err
 }
@@ -56,16 +59,43 @@ func (t *Token) about(ctx context.Context, op operation, doing string, key Key, 
 }
 
 func (w *worker) describe(key Key) KeyInfo {
+	kind := "secret-key"
+	if key.Mechanism == RSAOAEPSHA256 || key.Mechanism == RSAOAEPSHA1 {
+		kind = "private"
+	}
 	return KeyInfo{Key: key, URI: URI{
 		Token:  Selector{Label: w.info.label, Serial: w.info.serial},
-		Object: key.Label, Type: "secret-key",
+		Object: key.Label, Type: kind,
 	}.String()}
 }
 
 // Encrypt encrypts 1 to MaxData bytes under a key, bound to aad. What it returns is
-// laid out as the key's Mechanism says. Errors: those of Find.
+// laid out as the key's Mechanism says. Under an RSA key that was found before, this
+// process encrypts by itself, also while the token is away. Errors: those of Find.
 func (t *Token) Encrypt(ctx context.Context, key Key, plaintext, aad []byte) ([]byte, error) {
+	if public := t.public.of(key); public != nil && t.serves(ctx) && len(plaintext) > 0 {
+		return t.encryptHere(key, public, plaintext, aad)
+	}
 	return t.crypt(ctx, "encrypt", "encrypting", key, plaintext, aad, (*worker).encrypt)
+}
+
+func (t *Token) encryptHere(key Key, public *rsa.PublicKey, plaintext, aad []byte) ([]byte, error) {
+	p, err := profiles{}.of(key.Mechanism)
+	var out []byte
+	if err == nil {
+		out, err = p.encrypt(nil, 0, material{rsa: public}, plaintext, aad)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("hsm: encrypting under %q: %w", key.Label, err)
+	}
+	return out, nil
+}
+
+// serves tells whether an operation may begin that needs no token.
+func (t *Token) serves(ctx context.Context) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.closed && t.refused == nil && ctx.Err() == nil
 }
 
 // Decrypt decrypts what Encrypt returned for the same key and aad. Errors:
@@ -78,7 +108,7 @@ func (t *Token) crypt(ctx context.Context, name, doing string, key Key, in, aad 
 	f func(*worker, Key, []byte, []byte) ([]byte, error),
 ) ([]byte, error) {
 	err := key.validate()
-	if err == nil && (len(in) == 0 || len(in) > MaxData+gcmRoom || name == "encrypt" && len(in) > MaxData) {
+	if err == nil && (len(in) == 0 || len(in) > MaxData+outRoom || name == "encrypt" && len(in) > MaxData) {
 		err = fmt.Errorf("%w: %d bytes", ErrInvalid, len(in))
 	}
 	if err != nil {
@@ -98,7 +128,7 @@ func (w *worker) encrypt(key Key, plaintext, aad []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := k.profile.encrypt(w.c, w.session, k.handle, plaintext, aad)
+	out, err := k.profile.encrypt(w.c, w.session, k.material, plaintext, aad)
 	w.forgetDead(key, err)
 	return out, err
 }
@@ -111,7 +141,7 @@ func (w *worker) decrypt(key Key, ciphertext, aad []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := k.profile.decrypt(w.c, w.session, k.handle, ciphertext, aad)
+	out, err := k.profile.decrypt(w.c, w.session, k.material, ciphertext, aad)
 	w.forgetDead(key, err)
 	switch diagnose(err) {
 	case faultData:
@@ -163,9 +193,5 @@ func (w *worker) check() error {
 		}
 		return nil
 	}
-	state, err := w.c.sessionState(w.session)
-	if err == nil && state != cksRWUserFunctions {
-		err = &CallError{Call: "C_GetSessionInfo", Code: ckrUserNotLoggedIn}
-	}
-	return err
+	return w.loggedIn()
 }

@@ -31,6 +31,9 @@ func run[T any](ctx context.Context, t *Token, op operation, f func(*worker) (T,
 	var last answer[T]
 	for try := 1; try <= attempts; try++ {
 		last = runOnce(ctx, t, op, f)
+		for errors.Is(last.err, errFull) { // f has not run; the pool is smaller each time
+			last = runOnce(ctx, t, op, f)
+		}
 		stale := errors.Is(last.err, errStale) // f has not run
 		if last.final || !stale && (try >= op.attempts || !curable(last.err)) {
 			break
@@ -60,7 +63,7 @@ func runOnce[T any](ctx context.Context, t *Token, op operation, f func(*worker)
 	}
 	a, err := t.attached(ctx)
 	if err == nil {
-		err = a.pool.acquire(ctx)
+		err = a.pool.acquire(ctx, t.cfg.Deadline)
 	}
 	if err != nil {
 		t.calls.Done()
@@ -75,6 +78,7 @@ func runOnce[T any](ctx context.Context, t *Token, op operation, f func(*worker)
 func work[T any](t *Token, a *attachment, op operation, f func(*worker) (T, error)) answer[T] {
 	defer t.calls.Done()
 	defer a.pool.release()
+	defer t.watch(op.name)()
 	start := time.Now()
 	var value T
 	err := a.serve(func(w *worker) (err error) {
@@ -83,6 +87,16 @@ func work[T any](t *Token, a *attachment, op operation, f func(*worker) (T, erro
 	})
 	t.observe(op.name, err, time.Since(start))
 	return answer[T]{value: value, err: err}
+}
+
+// watch tells of a call that hangs. The caller calls what it returns once the call
+// has come back.
+func (t *Token) watch(operation string) (returned func()) {
+	if t.cfg.Hung == nil {
+		return func() {}
+	}
+	timer := time.AfterFunc(t.cfg.Patience, func() { t.cfg.Hung(operation) })
+	return func() { timer.Stop() }
 }
 
 func await[T any](ctx context.Context, t *Token, done <-chan answer[T]) answer[T] {

@@ -21,6 +21,8 @@ type Token struct {
 	log    *zap.Logger
 	proven atomic.Bool // the token accepted our PIN
 
+	public publicKeys // of RSA keys
+
 	calls sync.WaitGroup // running calls and logins; Add only while mu is held and closed is false
 
 	mu      sync.Mutex
@@ -172,6 +174,7 @@ func (t *Token) join() (*attachment, *joining, error) {
 // logInAgain makes the attempt for which all callers wait.
 func (t *Token) logInAgain(j *joining, old *attachment) {
 	defer t.calls.Done()
+	defer t.watch("login")()
 	a, err := t.attach()
 	if old != nil {
 		old.retire() // after the new login, which the last session's end would undo

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"chatelaine/hsm"
@@ -21,24 +22,22 @@ type Config struct {
 	// "<prefix>main.v3". Installations that share a token need different ones.
 	// Zero: no prefix.
 	Prefix string
+	// Mechanism is how new KEK versions wrap. Versions that are there keep theirs: it
+	// is found out from the key, and what is wrapped says it by itself. Zero:
+	// hsm.AESGCM.
+	Mechanism hsm.Mechanism
+	// Mechanisms has exceptions from Mechanism, by KEK name.
+	Mechanisms map[string]hsm.Mechanism
 }
 
-// The first byte of a wrapped secret says how it is wrapped. Numbers are never
-// reused. All carry kms.Bind(ref, binding, secret) as plaintext.
-const (
-	// formAESGCM: 12 bytes IV, ciphertext, 16 bytes tag, with the associated data
-	// Binding.Bytes(ref).
-	formAESGCM = 0x01
-)
-
-// sealedOverhead is what kms.Bind, the form byte, the IV and the tag add.
-const sealedOverhead = 32 + 1 + 12 + 16
-
-// Provider is a kms.Provider whose KEK versions are AES-256 keys in a token.
+// Provider is a kms.Provider whose KEK versions are keys in a token.
 type Provider struct {
 	token  *hsm.Token
-	prefix string
+	cfg    Config
 	closed atomic.Bool
+
+	mu    sync.Mutex
+	found map[kms.KeyRef]hsm.Mechanism // of KEK versions that were found or made
 }
 
 var _ kms.Provider = (*Provider)(nil)
@@ -48,14 +47,18 @@ var _ kms.Provider = (*Provider)(nil)
 // once: do not call New again with it, tokens lock), kms.ErrUnsafe, kms.ErrInvalid,
 // kms.ErrAmbiguous, kms.ErrUnavailable, ctx's error; the hsm package's is in the chain.
 func New(ctx context.Context, cfg Config) (*Provider, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("kms: opening the HSM: %w", err)
+	}
+	cfg.HSM.Mechanism = cfg.mechanism("") // what the token is probed with
 	token, err := hsm.Open(ctx, cfg.HSM)
 	if err != nil {
 		return nil, fmt.Errorf("kms: opening the HSM: %w", translate(err))
 	}
-	return &Provider{token: token, prefix: cfg.Prefix}, nil
+	return &Provider{token: token, cfg: cfg, found: map[kms.KeyRef]hsm.Mechanism{}}, nil
 }
 
-// Create makes a KEK version in the token.
+// Create makes a KEK version in the token, for the mechanism that is configured.
 func (p *Provider) Create(ctx context.Context, ref kms.KeyRef) (kms.KeyInfo, error) {
 	return p.about(ctx, "creating", ref, p.token.Generate)
 }
@@ -64,14 +67,17 @@ func (p *Provider) Create(ctx context.Context, ref kms.KeyRef) (kms.KeyInfo, err
 // and backups, may still have it.
 func (p *Provider) Destroy(ctx context.Context, ref kms.KeyRef) error {
 	_, err := p.about(ctx, "destroying", ref, func(ctx context.Context, key hsm.Key) (hsm.KeyInfo, error) {
+		p.forget(ref)
 		return hsm.KeyInfo{}, p.token.Destroy(ctx, key)
 	})
 	return err
 }
 
-// Inspect finds a KEK version, reads its attributes and tests it.
+// Inspect finds a KEK version and its mechanism, reads its attributes and tests it.
 func (p *Provider) Inspect(ctx context.Context, ref kms.KeyRef) (kms.KeyInfo, error) {
-	return p.about(ctx, "inspecting", ref, p.token.Find)
+	return p.about(ctx, "inspecting", ref, func(ctx context.Context, key hsm.Key) (hsm.KeyInfo, error) {
+		return p.find(ctx, ref, key)
+	})
 }
 
 func (p *Provider) about(ctx context.Context, doing string, ref kms.KeyRef,
@@ -85,29 +91,44 @@ func (p *Provider) about(ctx context.Context, doing string, ref kms.KeyRef,
 	if err != nil {
 		return kms.KeyInfo{}, fmt.Errorf("kms: %s %q: %w", doing, ref, translate(err))
 	}
+	if info.Mechanism != "" {
+		p.remember(ref, info.Mechanism)
+	}
 	return kms.KeyInfo{Ref: ref, Mechanism: string(info.Mechanism), URI: info.URI}, nil
 }
 
-// Wrap makes one call of the HSM.
+// Wrap makes one call of the HSM, or none under an RSA key that was used before.
 func (p *Provider) Wrap(ctx context.Context, ref kms.KeyRef, b kms.Binding, secret []byte) ([]byte, error) {
-	key, err := p.key(ctx, ref)
-	if err == nil && (len(secret) == 0 || len(secret) > kms.MaxSecret) {
-		err = fmt.Errorf("%w: a secret has 1 to %d bytes", kms.ErrInvalid, kms.MaxSecret)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("kms: wrapping under %q: %w", ref, err)
-	}
-	bound := kms.Bind(ref, b, secret)
-	defer clear(bound)
-	sealed, err := p.token.Encrypt(ctx, key, bound, b.Bytes(ref))
+	wrapped, err := p.wrap(ctx, ref, b, secret)
 	if err != nil {
 		return nil, fmt.Errorf("kms: wrapping under %q: %w", ref, translate(err))
 	}
-	return append([]byte{formAESGCM}, sealed...), nil
+	return wrapped, nil
 }
 
-// Unwrap makes one call of the HSM, and a second one when the HSM's answer may mean
-// bad data as well as a bad device.
+func (p *Provider) wrap(ctx context.Context, ref kms.KeyRef, b kms.Binding, secret []byte) ([]byte, error) {
+	key, err := p.key(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if len(secret) == 0 || len(secret) > kms.MaxSecret {
+		return nil, fmt.Errorf("%w: a secret has 1 to %d bytes", kms.ErrInvalid, kms.MaxSecret)
+	}
+	if key.Mechanism, err = p.mechanismOf(ctx, ref, key); err != nil {
+		return nil, err
+	}
+	f := formOf(key.Mechanism)
+	plaintext := f.bind(ref, b, secret)
+	defer clear(plaintext)
+	sealed, err := p.token.Encrypt(ctx, key, plaintext, b.Bytes(ref))
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{f.number}, sealed...), nil
+}
+
+// Unwrap makes one call of the HSM (two under aes-cbc-hmac), and one more when the
+// HSM's answer may mean bad data as well as a bad device.
 func (p *Provider) Unwrap(ctx context.Context, ref kms.KeyRef, b kms.Binding, wrapped []byte) ([]byte, error) {
 	secret, err := p.unwrap(ctx, ref, b, wrapped)
 	if err != nil {
@@ -121,14 +142,26 @@ func (p *Provider) unwrap(ctx context.Context, ref kms.KeyRef, b kms.Binding, wr
 	if err != nil {
 		return nil, err
 	}
-	if len(wrapped) <= sealedOverhead || len(wrapped) > sealedOverhead+kms.MaxSecret || wrapped[0] != formAESGCM {
-		return nil, fmt.Errorf("%w: it has not the form of a wrapped secret", kms.ErrCorrupt)
-	}
-	bound, err := p.token.Decrypt(ctx, key, wrapped[1:], b.Bytes(ref))
+	f, err := readForm(wrapped)
 	if err != nil {
 		return nil, err
 	}
-	return kms.Unbind(ref, b, bound)
+	mechanism, err := p.mechanismOf(ctx, ref, key)
+	if err != nil {
+		return nil, err
+	}
+	if mechanism != f.mechanism && !f.shares(mechanism) {
+		return nil, fmt.Errorf("%w: it is of mechanism %q and the key of %q", kms.ErrCorrupt, f.mechanism, mechanism)
+	}
+	key.Mechanism = f.mechanism
+	plaintext, err := p.token.Decrypt(ctx, key, wrapped[1:], b.Bytes(ref))
+	if errors.Is(err, hsm.ErrUnsupported) && mechanism != f.mechanism {
+		return nil, fmt.Errorf("%w: %w", kms.ErrCorrupt, err) // this token never wrapped it
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.unbind(ref, b, plaintext)
 }
 
 // Random returns n bytes of the HSM's generator.
@@ -186,7 +219,7 @@ func (p *Provider) key(ctx context.Context, ref kms.KeyRef) (hsm.Key, error) {
 	if ref.Name == "" || len(ref.Name) > maxName || ref.Version == 0 {
 		return hsm.Key{}, fmt.Errorf("%w: a KEK has a name of 1 to %d bytes and a version from 1", kms.ErrInvalid, maxName)
 	}
-	return hsm.Key{Label: p.prefix + ref.String(), Mechanism: hsm.AESGCM}, nil
+	return hsm.Key{Label: p.cfg.Prefix + ref.String(), Mechanism: p.cfg.mechanism(ref.Name)}, nil
 }
 
 // translate puts the contract's sentinel before an error of package hsm and keeps
@@ -194,6 +227,7 @@ func (p *Provider) key(ctx context.Context, ref kms.KeyRef) (hsm.Key, error) {
 func translate(err error) error {
 	for _, t := range []struct{ hsm, kms error }{
 		{hsm.ErrPIN, kms.ErrPIN},
+		{hsm.ErrRole, kms.ErrDenied},
 		{hsm.ErrCorrupt, kms.ErrCorrupt},
 		{hsm.ErrUnsafe, kms.ErrUnsafe},
 		{hsm.ErrAmbiguous, kms.ErrAmbiguous},

@@ -37,6 +37,88 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// SoftHSM knows OAEP with SHA-1 only.
+func TestConformanceOfMechanisms(t *testing.T) {
+	for _, m := range []hsm.Mechanism{hsm.RSAOAEPSHA1, hsm.AESCBCHMAC} {
+		t.Run(string(m), func(t *testing.T) {
+			kmstest.Run(t, func(t *testing.T) kms.Provider {
+				cfg := hsmtest.Token(t)
+				cfg.RSABits = 2048 // quickly made
+				return open(t, pkcs11.Config{HSM: cfg, Mechanism: m})
+			})
+		})
+	}
+}
+
+func TestKeysKeepTheirMechanismWhenAnotherIsConfigured(t *testing.T) {
+	cfg := pkcs11.Config{HSM: hsmtest.Token(t)}
+	of := func(m hsm.Mechanism) pkcs11.Config { c := cfg; c.Mechanism = m; return c }
+	forms := map[uint32][]byte{}
+	mechanisms := []hsm.Mechanism{hsm.AESGCM, hsm.RSAOAEPSHA1, hsm.AESCBCHMAC}
+	for i, m := range mechanisms {
+		with(t, of(m), func(p *pkcs11.Provider) {
+			at := kms.KeyRef{Name: ref.Name, Version: uint32(i + 1)}
+			info, err := p.Create(t.Context(), at)
+			if err != nil || info.Mechanism != string(m) {
+				t.Fatalf("creating for %s: got %q, %v", m, info.Mechanism, err)
+			}
+			forms[at.Version] = wrapUnder(t, p, at)
+		})
+	}
+	for _, configured := range mechanisms {
+		with(t, of(configured), func(p *pkcs11.Provider) {
+			for version, form := range forms {
+				at := kms.KeyRef{Name: ref.Name, Version: version}
+				if got, err := p.Unwrap(t.Context(), at, binding, form); err != nil || string(got) != "secret" {
+					t.Errorf("version %d with %s configured: got %q, %v", version, configured, got, err)
+				}
+				if again := wrapUnder(t, p, at); again[0] != form[0] {
+					t.Errorf("version %d with %s configured: wrapped as form %d, want %d", version, configured, again[0], form[0])
+				}
+				if info, err := p.Inspect(t.Context(), at); err != nil || info.Mechanism != string(mechanisms[version-1]) {
+					t.Errorf("inspecting version %d: got %q, %v", version, info.Mechanism, err)
+				}
+				crossed := append([]byte{forms[version%3+1][0]}, form[1:]...)
+				if _, err := p.Unwrap(t.Context(), at, binding, crossed); !errors.Is(err, kms.ErrCorrupt) {
+					t.Errorf("version %d under another form's number: got %v, want ErrCorrupt", version, err)
+				}
+			}
+		})
+	}
+}
+
+// with opens a provider for the time of f, since the module is one for the process.
+func with(t *testing.T, cfg pkcs11.Config, f func(*pkcs11.Provider)) {
+	t.Helper()
+	p, err := pkcs11.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	f(p)
+}
+
+func wrapUnder(t *testing.T, p *pkcs11.Provider, at kms.KeyRef) []byte {
+	t.Helper()
+	form, err := p.Wrap(t.Context(), at, binding, []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return form
+}
+
+func TestUnknownMechanismIsInvalid(t *testing.T) {
+	for _, cfg := range []pkcs11.Config{{Mechanism: "rot13"}, {Mechanisms: map[string]hsm.Mechanism{"main": "rot13"}}} {
+		if _, err := pkcs11.New(t.Context(), cfg); !errors.Is(err, kms.ErrInvalid) {
+			t.Errorf("got %v, want ErrInvalid", err)
+		}
+	}
+}
+
 func TestConformanceOnOneSession(t *testing.T) {
 	kmstest.Run(t, func(t *testing.T) kms.Provider {
 		cfg := hsmtest.Token(t)
