@@ -56,7 +56,7 @@ lint: ## vet, build without cgo, golangci-lint
 	$$(test/tools/build.sh lint) run --timeout 15m ./...
 
 # What reads what anybody on the network may send: package and target.
-FUZZED := gateway/s3api:FuzzTarget gateway/s3api:FuzzXML gateway/sigv4:FuzzChunked gateway/sigv4:FuzzVerify \
+FUZZED := gateway/s3api:FuzzTarget gateway/s3api:FuzzXML gateway/s3api:FuzzLifecycle gateway/sigv4:FuzzChunked gateway/sigv4:FuzzVerify \
 	kms/approval:FuzzParseStatement kms/approval:FuzzSignature kms/approval:FuzzBundle kms/approval:FuzzParseRules kms/policy:FuzzCheck
 FUZZTIME ?= 60s
 
