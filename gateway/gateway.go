@@ -57,9 +57,10 @@ type Config struct {
 
 // Gateway is the data plane as handlers.
 type Gateway struct {
-	s3     http.Handler
-	admin  http.Handler
-	health *health
+	objects *objects.Service
+	s3      http.Handler
+	admin   http.Handler
+	health  *health
 }
 
 // New wires the parts, or says all that is wrong with its Config. It calls nobody:
@@ -85,7 +86,7 @@ func New(c Config) (*Gateway, error) {
 	if err := register(c.Metrics, s3, c.Keys); err != nil {
 		return nil, err
 	}
-	g := &Gateway{s3: s3, health: newHealth(c)}
+	g := &Gateway{objects: service, s3: s3, health: newHealth(c)}
 	g.admin = g.adminHandler(c.Metrics)
 	return g, nil
 }
@@ -106,6 +107,10 @@ func register(registry *prometheus.Registry, parts ...any) error {
 	}
 	return nil
 }
+
+// Run does what the KMS asks of gateways beside requests, until ctx ends, whose error
+// it returns.
+func (g *Gateway) Run(ctx context.Context) error { return g.objects.Run(ctx) }
 
 // S3 is the handler of the S3 listener. It must get requests as they came: a mux in
 // front of it that cleans paths breaks object keys.

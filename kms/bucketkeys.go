@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -152,10 +153,18 @@ func (m *Manager) open(ctx context.Context, b Bucket, key BucketKey) (OpenKey, e
 	}, nil
 }
 
-// ConfirmMirror notes that the backend has the mirror of a key. It may be said
-// again.
-func (m *Manager) ConfirmMirror(ctx context.Context, space string, id KeyID) error {
-	if err := m.setMirrored(ctx, keyPath(space, id), true); err != nil {
+// ConfirmMirror notes that the backend has a record as the mirror of a key. It may be
+// said again. Where the key was wrapped anew meanwhile, its mirror is to be written
+// once more.
+func (m *Manager) ConfirmMirror(ctx context.Context, space string, id KeyID, record []byte) error {
+	written, err := ParseMirror(record)
+	if err == nil && (written.Space != space || written.ID != id) {
+		err = fmt.Errorf("%w: the record is of another key", ErrInvalid)
+	}
+	if err == nil {
+		err = m.editMirrored(ctx, keyPath(space, id), func(k *BucketKey) { k.confirm(written) })
+	}
+	if err != nil {
 		return fmt.Errorf("kms: confirming the mirror of key %s of space %q: %w", id, space, err)
 	}
 	return nil
@@ -179,27 +188,41 @@ func (m *Manager) unconfirmMirrors(ctx context.Context, space string) error {
 		return err
 	}
 	for _, item := range items {
-		if err := m.setMirrored(ctx, item.Key, false); err != nil {
+		if err := m.editMirrored(ctx, item.Key, func(k *BucketKey) { k.Mirrored = false }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *Manager) setMirrored(ctx context.Context, path string, mirrored bool) error {
+// editMirrored has f change what is known of a key's mirror. There is a task for
+// gateways where a copy under an old version is to be replaced.
+func (m *Manager) editMirrored(ctx context.Context, path string, f func(*BucketKey)) error {
 	return retry(ctx, func() error {
 		s, err := read[BucketKey](ctx, m.registry, path)
-		if err != nil || s.record.Mirrored == mirrored {
-			return err
-		}
-		s.record.Mirrored = mirrored
-		if mirrored {
-			s.record.Stale = nil // the copy was overwritten
-		}
-		item, err := put(path, s.record)
 		if err != nil {
 			return err
 		}
-		return m.registry.Commit(ctx, Transaction{If: []Condition{s.is}, Put: []Item{item}})
+		key := s.record
+		key.Stale = slices.Clone(key.Stale)
+		f(&key)
+		if key.Mirrored == s.record.Mirrored && slices.Equal(key.Stale, s.record.Stale) {
+			return nil
+		}
+		item, err := put(path, key)
+		if err != nil {
+			return err
+		}
+		t := Transaction{If: []Condition{s.is}, Put: []Item{item}}
+		if len(key.Stale) == 0 {
+			t.Delete = []string{mirrorTaskPath(key.Space, key.ID)}
+			return m.registry.Commit(ctx, t)
+		}
+		work, err := put(mirrorTaskPath(key.Space, key.ID), mirrorTask{Space: key.Space, ID: key.ID})
+		if err != nil {
+			return err
+		}
+		t.Put = append(t.Put, work)
+		return m.registry.Commit(ctx, t)
 	})
 }

@@ -309,7 +309,7 @@ func TestMirrorsAreConfirmedAndUnconfirmed(t *testing.T) {
 		t.Error("a new key counts as mirrored")
 	}
 	for range 2 {
-		if err := f.ConfirmMirror(t.Context(), b.Space, key.ID); err != nil {
+		if err := f.ConfirmMirror(t.Context(), b.Space, key.ID, key.Record); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -322,7 +322,8 @@ func TestMirrorsAreConfirmedAndUnconfirmed(t *testing.T) {
 	if mirrored() {
 		t.Error("the confirmation is still there")
 	}
-	wantErr(t, f.ConfirmMirror(t.Context(), b.Space, kms.KeyID{1}), kms.ErrNotFound)
+	wantErr(t, f.ConfirmMirror(t.Context(), b.Space, kms.KeyID{1}, key.Record), kms.ErrInvalid)
+	wantErr(t, f.ConfirmMirror(t.Context(), b.Space, key.ID, nil), kms.ErrInvalid)
 	wantErr(t, f.UnconfirmMirrors(t.Context(), uuid.NewString()), kms.ErrNotFound)
 }
 

@@ -208,7 +208,7 @@ func (m *Manager) RemoveBucket(ctx context.Context, name string) error {
 		t := Transaction{
 			If:           []Condition{s.is},
 			Delete:       []string{s.is.Key, spacePath(b.Space), storePath(b.Store, b.StoreName), currentPath(b.Space)},
-			DeletePrefix: []string{bucketKeysPath(b.Space)},
+			DeletePrefix: []string{bucketKeysPath(b.Space), mirrorTasksPath(b.Space)},
 		}
 		if err := t.tombstone(b); err != nil {
 			return err

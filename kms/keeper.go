@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -49,6 +50,9 @@ func (m *Manager) clock(ctx context.Context) (time.Duration, error) {
 // Run does what is due, until ctx ends. Each Manager should run it; one of those that
 // share a registry is at work at a time. What fails is logged and tried again.
 func (m *Manager) Run(ctx context.Context) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { m.runJobs(ctx) })
 	k := &keeper{Manager: m}
 	for {
 		if err := k.look(ctx); err != nil && ctx.Err() == nil {

@@ -57,8 +57,9 @@ type Manager struct {
 	checkPolicy func(PolicyDocument) error
 	epochPeriod time.Duration
 	development bool
-	id          string   // tells this Manager from others that share the registry
-	making      sync.Map // names of KEKs of which this Manager is making a version
+	id          string        // tells this Manager from others that share the registry
+	making      sync.Map      // names of KEKs of which this Manager is making a version
+	jobs        chan struct{} // has Run look for jobs at once
 	log         *zap.Logger
 }
 
@@ -80,6 +81,7 @@ func NewManager(ctx context.Context, c Config) (*Manager, error) {
 		epochPeriod: c.EpochPeriod,
 		development: c.Development,
 		id:          rand.Text(),
+		jobs:        make(chan struct{}, 1),
 		log:         c.Logger.Named("kms"),
 	}
 	if err := m.verifyKEKs(ctx); err != nil {

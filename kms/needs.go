@@ -9,10 +9,10 @@ import (
 
 // Need is one thing that would be lost with a KEK version, or that names the KEK.
 type Need struct {
-	Kind    NeedKind
-	ID      string // of the bucket key or the access key
-	Bucket  string // whose it is
-	Version uint32 // of the KEK; 0 where only its name is needed
+	Kind    NeedKind `json:"kind"`
+	ID      string   `json:"id,omitempty"`     // of the bucket key or the access key
+	Bucket  string   `json:"bucket,omitempty"` // whose it is
+	Version uint32   `json:"version"`          // of the KEK; 0 where only its name is needed
 }
 
 // NeedKind says what needs a KEK.
@@ -20,11 +20,12 @@ type NeedKind string
 
 // The kinds of needs.
 const (
-	NeedBucketKey NeedKind = "bucket-key" // a record of the registry is wrapped under it
-	NeedMirror    NeedKind = "mirror"     // the copy in the backend may be
-	NeedAccessKey NeedKind = "access-key" // the secret of one is wrapped under it
-	NeedBucket    NeedKind = "bucket"     // its next key would be wrapped under it
-	NeedDefault   NeedKind = "default"    // it is the KEK that is used where none is named
+	NeedBucketKey NeedKind = "bucket-key"   // a record of the registry is wrapped under it
+	NeedMirror    NeedKind = "mirror"       // the copy in the backend may be
+	NeedAccessKey NeedKind = "access-key"   // the secret of one is wrapped under it
+	NeedInstance  NeedKind = "instance-key" // the key that signs reports is
+	NeedBucket    NeedKind = "bucket"       // its next key would be wrapped under it
+	NeedDefault   NeedKind = "default"      // it is the KEK that is used where none is named
 )
 
 // Needs lists what needs a version of a KEK; for version 0, what needs any of them
@@ -72,7 +73,11 @@ func (m *Manager) needs(ctx context.Context, ref KeyRef) ([]Need, error) {
 			out = append(out, Need{Kind: NeedAccessKey, ID: k.ID, Version: k.KEKVersion})
 		}
 	}
-	return out, nil
+	own, err := readMaybe[instance](ctx, m.registry, instancePath)
+	if err == nil && own.exists() && ref.covers(own.record.ref()) {
+		out = append(out, Need{Kind: NeedInstance, Version: own.record.KEKVersion})
+	}
+	return out, err
 }
 
 // covers says whether a version is the one named, or one of the KEK where version is 0.

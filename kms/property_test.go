@@ -427,7 +427,11 @@ func (m *model) rewrapItem(ctx context.Context, p *process, item kms.Item) error
 
 func (m *model) confirm(ctx context.Context, _ *mathrand.Rand, p *process) error {
 	for _, key := range m.bucketKeys() {
-		if err := p.ConfirmMirror(ctx, key.Space, key.ID); err != nil && !errors.Is(err, kms.ErrNotFound) {
+		open, err := p.BucketKey(ctx, key.Space, key.ID)
+		if err == nil {
+			err = p.ConfirmMirror(ctx, key.Space, key.ID, open.Record)
+		}
+		if err != nil && !errors.Is(err, kms.ErrNotFound) && !errors.Is(err, kms.ErrDisabled) {
 			return err
 		}
 	}

@@ -200,6 +200,14 @@ func (p *plane) serve(ctx context.Context, kmsThere <-chan struct{}) error {
 		}
 		return nil
 	})
+	group.Go(func() error {
+		select {
+		case <-late.Done():
+		case <-kmsThere:
+			_ = p.gateway.Run(late) // it ends with late alone
+		}
+		return nil
+	})
 	if p.debug != nil {
 		group.Go(func() error { return p.debug.Serve(late) })
 	}

@@ -79,10 +79,10 @@ func (c *Client) Live(id [16]byte) error {
 	}
 }
 
-// ConfirmMirror says that the backend has the key's record.
-func (c *Client) ConfirmMirror(ctx context.Context, b Bucket, id [16]byte) error {
+// ConfirmMirror says that the backend has this record of the key.
+func (c *Client) ConfirmMirror(ctx context.Context, b Bucket, id [16]byte, record []byte) error {
 	err := c.again(ctx, "ConfirmMirror", func(ctx context.Context) error {
-		_, err := c.rpc.ConfirmMirror(ctx, &kmsv1.ConfirmMirrorRequest{Space: b.Space.String(), KeyId: id[:]})
+		_, err := c.rpc.ConfirmMirror(ctx, &kmsv1.ConfirmMirrorRequest{Space: b.Space.String(), KeyId: id[:], Record: record})
 		return err
 	})
 	if err != nil {

@@ -45,9 +45,10 @@ type Config struct {
 // request for it was sent; neither use nor failed refreshes move that. Both are
 // measured on the monotonic clock.
 type Client struct {
-	rpc   kmsv1connect.GatewayServiceClient
-	feed  kmsv1connect.PolicyFeedClient
-	close func()
+	rpc     kmsv1connect.GatewayServiceClient
+	feed    kmsv1connect.PolicyFeedClient
+	mirrors kmsv1connect.MirrorFeedClient
+	close   func()
 	// elsewhere has another replica of the KMS asked; nil where there is one only.
 	elsewhere func()
 	timeout   time.Duration
@@ -107,7 +108,7 @@ func newClient(c Config, clients *service.Clients) (*Client, error) {
 	}
 	m := newMetrics()
 	client := &Client{
-		rpc: clients.Gateway, feed: clients.PolicyFeed, close: func() {}, log: c.Logger.Named("keys"), metrics: m,
+		rpc: clients.Gateway, feed: clients.PolicyFeed, mirrors: clients.Mirrors, close: func() {}, log: c.Logger.Named("keys"), metrics: m,
 		timeout: cmp.Or(c.CallTimeout, 10*time.Second),
 		clock:   clock{start: time.Now()},
 		tasks:   make(chan func(context.Context), waiting),

@@ -447,7 +447,7 @@ func TestMirrorsAreConfirmedInTheCacheToo(t *testing.T) {
 		if m, err := kms.ParseMirror(key.Record); err != nil || m.ID != key.ID || key.Mirrored {
 			t.Fatalf("mirror %+v, %v, mirrored %t", m, err, key.Mirrored)
 		}
-		if err := w.ConfirmMirror(t.Context(), b, key.ID); err != nil {
+		if err := w.ConfirmMirror(t.Context(), b, key.ID, key.Record); err != nil {
 			t.Fatal(err)
 		}
 		if !w.current(t, b).Mirrored {
@@ -462,10 +462,12 @@ func TestMirrorsAreConfirmedInTheCacheToo(t *testing.T) {
 		if w.current(t, b).Mirrored {
 			t.Error("the confirmation is still there")
 		}
-		wantErr(t, w.ConfirmMirror(t.Context(), b, [16]byte{1}), ErrKeyNotFound)
+		if err := w.ConfirmMirror(t.Context(), b, [16]byte{1}, key.Record); !errors.Is(err, kms.ErrInvalid) {
+			t.Errorf("the record of another key: got %v", err)
+		}
 		wantErr(t, w.UnconfirmMirrors(t.Context(), Bucket{Name: "x", Space: Space{1}}), ErrBucketNotFound)
 		w.network.down.Store(true)
-		wantErr(t, w.ConfirmMirror(t.Context(), b, key.ID), ErrUnavailable)
+		wantErr(t, w.ConfirmMirror(t.Context(), b, key.ID, key.Record), ErrUnavailable)
 	})
 }
 

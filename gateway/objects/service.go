@@ -27,7 +27,8 @@ type Keyring interface {
 	RemoveBucket(ctx context.Context, name string) error
 	Current(ctx context.Context, b keys.Bucket) (keys.BucketKey, error)
 	ByID(ctx context.Context, b keys.Bucket, id [16]byte) (keys.BucketKey, error)
-	ConfirmMirror(ctx context.Context, b keys.Bucket, id [16]byte) error
+	ConfirmMirror(ctx context.Context, b keys.Bucket, id [16]byte, record []byte) error
+	Unmirrored(ctx context.Context) ([]keys.Unmirrored, error)
 	Live(id [16]byte) error
 }
 

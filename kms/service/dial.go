@@ -26,6 +26,8 @@ type Clients struct {
 	Admin   kmsv1connect.AdminServiceClient
 	Keys    kmsv1connect.KeyServiceClient
 	Users   kmsv1connect.UserServiceClient
+	Jobs    kmsv1connect.JobServiceClient
+	Mirrors kmsv1connect.MirrorFeedClient // for gateways
 	// Policies is for administrators, and PolicyFeed for gateways.
 	Policies   kmsv1connect.PolicyServiceClient
 	PolicyFeed kmsv1connect.PolicyFeedClient
@@ -143,6 +145,8 @@ func NewClients(c connect.HTTPClient, baseURL string) *Clients {
 		Admin:   kmsv1connect.NewAdminServiceClient(c, baseURL, options...),
 		Keys:    kmsv1connect.NewKeyServiceClient(c, baseURL, options...),
 		Users:   kmsv1connect.NewUserServiceClient(c, baseURL, options...),
+		Jobs:    kmsv1connect.NewJobServiceClient(c, baseURL, options...),
+		Mirrors: kmsv1connect.NewMirrorFeedClient(c, baseURL, options...),
 
 		Policies:   kmsv1connect.NewPolicyServiceClient(c, baseURL, options...),
 		PolicyFeed: kmsv1connect.NewPolicyFeedClient(c, baseURL, options...),

@@ -124,7 +124,7 @@ func (g *gatewayAPI) ConfirmMirror(ctx context.Context, r *kmsv1.ConfirmMirrorRe
 	if err != nil {
 		return nil, err
 	}
-	return &kmsv1.ConfirmMirrorResponse{}, g.manager.ConfirmMirror(ctx, r.GetSpace(), id)
+	return &kmsv1.ConfirmMirrorResponse{}, g.manager.ConfirmMirror(ctx, r.GetSpace(), id, r.GetRecord())
 }
 
 // UnconfirmMirrors implements GatewayService.

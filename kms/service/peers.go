@@ -17,7 +17,7 @@ import (
 // common name, a DNS name or URI of its subject alternative names, or "ou:" and an
 // organizational unit. Names are compared as they are.
 type Access struct {
-	Gateways []string // GatewayService and PolicyFeed
+	Gateways []string // GatewayService, PolicyFeed and MirrorFeed
 	Admins   []string // AdminService, KeyService and all others for administrators
 }
 
@@ -39,7 +39,7 @@ func (p peer) String() string {
 func (p peer) may(path string) bool {
 	service, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch {
-	case service == kmsv1connect.GatewayServiceName, service == kmsv1connect.PolicyFeedName:
+	case service == kmsv1connect.GatewayServiceName, service == kmsv1connect.PolicyFeedName, service == kmsv1connect.MirrorFeedName:
 		return p.gateway
 	case slices.Contains(adminServices(), service):
 		return p.admin
@@ -54,6 +54,7 @@ func adminServices() []string {
 		kmsv1connect.AdminServiceName,
 		kmsv1connect.KeyServiceName,
 		kmsv1connect.UserServiceName,
+		kmsv1connect.JobServiceName,
 		kmsv1connect.PolicyServiceName,
 		kmsv1connect.BlockServiceName,
 		kmsv1connect.ApprovalServiceName,

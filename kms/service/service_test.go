@@ -59,7 +59,7 @@ func TestAGatewayGetsABucketsKeys(t *testing.T) {
 	if m, err := kms.ParseMirror(key.GetRecord()); err != nil || m.Bucket != "b" {
 		t.Errorf("mirror %+v, %v", m, err)
 	}
-	if _, err := gw.ConfirmMirror(ctx, &kmsv1.ConfirmMirrorRequest{Space: space, KeyId: key.GetKeyId()}); err != nil {
+	if _, err := gw.ConfirmMirror(ctx, &kmsv1.ConfirmMirrorRequest{Space: space, KeyId: key.GetKeyId(), Record: key.GetRecord()}); err != nil {
 		t.Fatal(err)
 	}
 	same, err := gw.BucketKey(ctx, &kmsv1.BucketKeyRequest{LeaseId: id, Space: space, KeyId: key.GetKeyId()})

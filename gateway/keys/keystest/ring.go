@@ -159,7 +159,7 @@ func (r *Ring) ByID(_ context.Context, b keys.Bucket, id [16]byte) (keys.BucketK
 }
 
 // ConfirmMirror is keys.Client's.
-func (r *Ring) ConfirmMirror(_ context.Context, b keys.Bucket, id [16]byte) error {
+func (r *Ring) ConfirmMirror(_ context.Context, b keys.Bucket, id [16]byte, _ []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, bk := range r.keys[b.Space] {
@@ -168,6 +168,13 @@ func (r *Ring) ConfirmMirror(_ context.Context, b keys.Bucket, id [16]byte) erro
 		}
 	}
 	return r.fail
+}
+
+// Unmirrored is keys.Client's: here nothing is ever wrapped anew.
+func (r *Ring) Unmirrored(context.Context) ([]keys.Unmirrored, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return nil, r.fail
 }
 
 // Live is keys.Client's.

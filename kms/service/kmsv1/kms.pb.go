@@ -904,6 +904,7 @@ type ConfirmMirrorRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Space         string                 `protobuf:"bytes,1,opt,name=space,proto3" json:"space,omitempty"`
 	KeyId         []byte                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	Record        []byte                 `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"` // what was written
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -948,6 +949,13 @@ func (x *ConfirmMirrorRequest) GetSpace() string {
 func (x *ConfirmMirrorRequest) GetKeyId() []byte {
 	if x != nil {
 		return x.KeyId
+	}
+	return nil
+}
+
+func (x *ConfirmMirrorRequest) GetRecord() []byte {
+	if x != nil {
+		return x.Record
 	}
 	return nil
 }
@@ -2457,10 +2465,11 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12/\n" +
 	"\x03kek\x18\x04 \x01(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x03kek\x12\x17\n" +
 	"\aold_key\x18\x05 \x01(\fR\x06oldKey\x122\n" +
-	"\aold_ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06oldTtl\"C\n" +
+	"\aold_ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06oldTtl\"[\n" +
 	"\x14ConfirmMirrorRequest\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\tR\x05space\x12\x15\n" +
-	"\x06key_id\x18\x02 \x01(\fR\x05keyId\"\x17\n" +
+	"\x06key_id\x18\x02 \x01(\fR\x05keyId\x12\x16\n" +
+	"\x06record\x18\x03 \x01(\fR\x06record\"\x17\n" +
 	"\x15ConfirmMirrorResponse\"/\n" +
 	"\x17UnconfirmMirrorsRequest\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\tR\x05space\"\x1a\n" +
