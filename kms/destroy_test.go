@@ -232,7 +232,7 @@ func TestWhatIsNeededIsNotDestroyed(t *testing.T) {
 		if v.State != kms.Deactivated || v.Destruction == nil || v.Destruction.Started {
 			t.Errorf("got %+v", v)
 		}
-		must(t, "confirming", f.ConfirmMirror(t.Context(), b.Space, key.ID))
+		must(t, "confirming", f.ConfirmMirror(t.Context(), b.Space, key.ID, key.Record))
 		keep(t, f.Manager, 5*time.Minute)
 		if state := f.kek(t, "main").Version(1).State; state != kms.Destroyed {
 			t.Errorf("when nothing needed it any more: %s", state)
