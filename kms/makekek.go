@@ -190,7 +190,7 @@ func (m *Manager) checkUnclaimed(ctx context.Context, kek *KEK, number uint32, o
 		return err
 	}
 	return fmt.Errorf("%w: provider %q holds %s but the registry does not know it; "+
-		"if the registry was lost, adopt the key", ErrExists, kek.Provider, ref)
+		"if the registry was lost, start the KMS with --recover", ErrExists, kek.Provider, ref)
 }
 
 func (m *Manager) providerName(o KEKOptions) string {

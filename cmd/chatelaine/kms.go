@@ -29,6 +29,7 @@ import (
 
 func kmsCommand() *cobra.Command {
 	var file string
+	var recovering bool
 	cmd := &cobra.Command{
 		Use:   "kms --config FILE",
 		Short: "Run the key service: keys in an HSM, for gateways and administrators",
@@ -42,16 +43,17 @@ func kmsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runKMS(cmd.Context(), c, logger)
+			return runKMS(cmd.Context(), c, recovering, logger)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "/etc/chatelaine/kms.yaml", "configuration file")
+	cmd.Flags().BoolVar(&recovering, "recover", false, "the state was lost, or put back from a backup: take over the keys of the token (see `chatelaine recover`)")
 	cmd.AddCommand(initTokenCommand())
 	return cmd
 }
 
-// runKMS serves until ctx ends.
-func runKMS(ctx context.Context, c config.Config, logger *zap.Logger) (err error) {
+// runKMS serves until ctx ends. Where the state was lost, the keys are to be there.
+func runKMS(ctx context.Context, c config.Config, recovering bool, logger *zap.Logger) (err error) {
 	records, err := openRegistry(ctx, c.State, logger)
 	if err != nil {
 		return err
@@ -75,7 +77,7 @@ func runKMS(ctx context.Context, c config.Config, logger *zap.Logger) (err error
 	if err != nil {
 		return err
 	}
-	if _, err := manager.EnsureKEK(ctx, c.KEK); err != nil {
+	if err := ensureKEKs(ctx, manager, c.KEK, recovering); err != nil {
 		return err
 	}
 	svc, err := service.New(service.Config{
@@ -86,6 +88,23 @@ func runKMS(ctx context.Context, c config.Config, logger *zap.Logger) (err error
 		return err
 	}
 	return serveKMS(ctx, c, manager, control, svc, records, logger)
+}
+
+// ensureKEKs makes the default KEK where there is none or, to recover, takes over what
+// the token holds: a new key would open nothing.
+func ensureKEKs(ctx context.Context, manager *kms.Manager, name string, recovering bool) error {
+	if !recovering {
+		_, err := manager.EnsureKEK(ctx, name)
+		return err
+	}
+	by := kms.KEKOptions{Change: kms.Change{Reason: "started with --recover"}}
+	if _, err := manager.AdoptKEK(ctx, name, by); err != nil {
+		return err
+	}
+	if _, err := manager.AdoptKEK(ctx, kms.CanaryKEK, by); err != nil && !errors.Is(err, kms.ErrNotFound) {
+		return err // the token of a KMS without canaries has no key for them
+	}
+	return nil
 }
 
 // serveKMS listens, tells that it is ready, serves and does what is due, until ctx

@@ -24,7 +24,12 @@ import (
 // upOptions are the flags of `chatelaine up`. Flags win over the file.
 type upOptions struct {
 	data, listen, admin, backend, kek, file, logLevel, logFormat string
+
+	recover bool
 }
+
+// upBackend is the name of the only backend, where no file names others.
+const upBackend = "main"
 
 const upHelp = `Runs the whole product on this machine: a gateway, and a key service in a process
 of its own, on a SoftHSM token and a folder. For development and for a first look.
@@ -66,6 +71,7 @@ func upCommand() *cobra.Command {
 	flags.StringVar(&o.backend, "backend", "", "where sealed objects lie: file:///folder, s3://host:port?region=... or s3+http://host:port (default DATA/cloud)")
 	flags.StringVar(&o.kek, "kek", "softhsm", "what holds the keys: softhsm or softkey (plain files)")
 	flags.StringVar(&o.file, "config", "", "the gateway's configuration file; flags win over it")
+	flags.BoolVar(&o.recover, "recover", false, "the state was lost, or put back from a backup: take over the keys of the token (see `chatelaine recover`)")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&o.logFormat, "log-format", "console", "json or console")
 	return cmd
@@ -117,8 +123,8 @@ func (o upOptions) chooseBackend(c *config.Config) error {
 	if len(c.Backends) > 0 {
 		return usageError{fmt.Errorf("--backend %q is none of the backends in %s: name it there", o.backend, o.file)}
 	}
-	c.Backends = map[string]config.Backend{"main": {URL: o.backend}}
-	c.DefaultBackend = "main"
+	c.Backends = map[string]config.Backend{upBackend: {URL: o.backend}}
+	c.DefaultBackend = upBackend
 	return nil
 }
 
@@ -129,8 +135,8 @@ func (o upOptions) complete(c *config.Config, h *home) error {
 		c.AccessLog.File = h.accessLog()
 	}
 	if len(c.Backends) == 0 {
-		c.Backends = map[string]config.Backend{"main": {URL: "file://" + h.cloud()}}
-		c.DefaultBackend = "main"
+		c.Backends = map[string]config.Backend{upBackend: {URL: "file://" + h.cloud()}}
+		c.DefaultBackend = upBackend
 	}
 	source := o.file
 	if source == "" {
@@ -181,6 +187,9 @@ func (o upOptions) prepareKMS(ctx context.Context, h *home, c config.Config, log
 	k.Listen, k.State.Dir, k.Development = "unix://"+h.kmsSocket(), h.state(), true
 	k.Log = kmsconfig.Log(c.Log)
 	var environment []string
+	if err := o.recoverable(h); err != nil {
+		return nil, nil, err
+	}
 	if o.kek == "softkey" {
 		k.Provider, err = prepareSoftKey(h)
 	} else {
@@ -199,11 +208,28 @@ func (o upOptions) prepareKMS(ctx context.Context, h *home, c config.Config, log
 	}
 	environment = append(append(childEnvironment(), environment...), "NOTIFY_SOCKET="+socket.name())
 	command := func(ctx context.Context) *exec.Cmd {
-		cmd := exec.CommandContext(ctx, executable, "kms", "--config", file) //nolint:gosec // G204: ourselves
+		args := []string{"kms", "--config", file}
+		if o.recover {
+			args = append(args, "--recover")
+		}
+		cmd := exec.CommandContext(ctx, executable, args...) //nolint:gosec // G204: ourselves
 		cmd.Env, cmd.Stderr = environment, os.Stderr
 		return cmd
 	}
 	return newChild(command, logger.Named("kms")), socket, nil
+}
+
+// recoverable refuses to make keys where there were to be some already.
+func (o upOptions) recoverable(h *home) error {
+	folder := h.token()
+	if o.kek == "softkey" {
+		folder = h.softKey()
+	}
+	there, err := notEmpty(folder)
+	if err != nil || there || !o.recover {
+		return err
+	}
+	return usageError{fmt.Errorf("%w: --recover takes over the keys in %q, and that is not there: put it back from a backup", errNoKeys, folder)}
 }
 
 func writeSettings(name string, c kmsconfig.Config) error {

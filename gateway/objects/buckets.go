@@ -196,7 +196,7 @@ func (s *Service) clearAndDelete(ctx context.Context, b keys.Bucket, store backe
 // the records of bucket keys, also when it fails.
 func (s *Service) clearReserved(ctx context.Context, b keys.Bucket, store backends.Store) (map[string][]byte, error) {
 	records := map[string][]byte{}
-	opts := backends.ListOptions{Prefix: mirrorPrefix}
+	opts := backends.ListOptions{Prefix: MirrorPrefix}
 	for more := true; more; {
 		page, err := store.List(ctx, b.StoreName, &opts)
 		if err != nil {

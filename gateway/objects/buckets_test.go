@@ -95,7 +95,7 @@ func TestDeleteBucketFinishesWhatWasCutOff(t *testing.T) {
 
 func (w *world) mirrors() (names []string) {
 	w.t.Helper()
-	page, err := w.store.Store.List(w.t.Context(), w.bucket.StoreName, &backends.ListOptions{Prefix: mirrorPrefix})
+	page, err := w.store.Store.List(w.t.Context(), w.bucket.StoreName, &backends.ListOptions{Prefix: MirrorPrefix})
 	if err != nil {
 		w.t.Fatal(err)
 	}

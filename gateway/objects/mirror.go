@@ -16,9 +16,9 @@ import (
 	"chatelaine/gateway/sealed"
 )
 
-// mirrorPrefix begins the names of the wrapped bucket keys beside the objects
+// MirrorPrefix begins the names of the wrapped bucket keys beside the objects
 // that they open, from which a lost registry is rebuilt.
-const mirrorPrefix = ReservedPrefix + "keys/"
+const MirrorPrefix = ReservedPrefix + "keys/"
 
 // sealingKey is the bucket key to seal with now. Before it is used for the first
 // time its wrapped record is stored beside the objects: what is sealed can be
@@ -102,7 +102,7 @@ func (s *Service) mirrorAndConfirm(ctx context.Context, b keys.Bucket, store bac
 }
 
 func (s *Service) mirror(ctx context.Context, b keys.Bucket, store backends.Store, id string, record []byte) error {
-	return s.putReserved(ctx, b, store, mirrorPrefix+id, record)
+	return s.putReserved(ctx, b, store, MirrorPrefix+id, record)
 }
 
 // putReserved stores one of the gateway's own small objects.

@@ -571,7 +571,7 @@ func TestOldEpochsStillOpenAndNewOnesAreMirroredFirst(t *testing.T) {
 	if got := w.store.total(); got != 3 {
 		t.Errorf("two puts under a new key took %d requests, want 3: the mirror is stored once", got)
 	}
-	page, err := w.store.Store.List(t.Context(), w.bucket.StoreName, &backends.ListOptions{Prefix: mirrorPrefix})
+	page, err := w.store.Store.List(t.Context(), w.bucket.StoreName, &backends.ListOptions{Prefix: MirrorPrefix})
 	if err != nil || len(page.Entries) != 2 {
 		t.Errorf("got %d mirrors, want 2 (%v)", len(page.Entries), err)
 	}

@@ -33,6 +33,7 @@ type Clients struct {
 	PolicyFeed kmsv1connect.PolicyFeedClient
 	Blocks     kmsv1connect.BlockServiceClient
 	Approvals  kmsv1connect.ApprovalServiceClient
+	Recovery   kmsv1connect.RecoveryServiceClient
 
 	roaming *roaming
 }
@@ -152,6 +153,7 @@ func NewClients(c connect.HTTPClient, baseURL string) *Clients {
 		PolicyFeed: kmsv1connect.NewPolicyFeedClient(c, baseURL, options...),
 		Blocks:     kmsv1connect.NewBlockServiceClient(c, baseURL, options...),
 		Approvals:  kmsv1connect.NewApprovalServiceClient(c, baseURL, options...),
+		Recovery:   kmsv1connect.NewRecoveryServiceClient(c, baseURL, options...),
 	}
 }
 

@@ -58,6 +58,7 @@ func adminServices() []string {
 		kmsv1connect.PolicyServiceName,
 		kmsv1connect.BlockServiceName,
 		kmsv1connect.ApprovalServiceName,
+		kmsv1connect.RecoveryServiceName,
 	}
 }
 

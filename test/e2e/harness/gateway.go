@@ -26,6 +26,7 @@ type Options struct {
 	TLS     bool   // Config has a certificate
 	User    Credentials
 	Env     []string // beyond the user's
+	Args    []string // further flags
 }
 
 // Gateway is a running `chatelaine up`.
@@ -87,7 +88,7 @@ func (o *Options) args() []string {
 			args = append(args, flag, value)
 		}
 	}
-	return args
+	return append(args, o.Args...)
 }
 
 func (o *Options) env() []string {
