@@ -44,6 +44,7 @@ test-parts:
 	test/tools/install.sh softhsm2 opensc openssh-client awscli python3-boto3 rclone s3cmd curl restic s3fs nodejs npm
 	test/tools/build.sh minio >/dev/null
 	test/tools/build.sh versitygw >/dev/null
+	test/tools/build.sh vault >/dev/null
 
 .PHONY: test-short
 test-short: ## run the tests that need seconds, with what is installed

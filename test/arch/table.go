@@ -53,6 +53,7 @@ const (
 	miekg      = "github.com/miekg/pkcs11"
 	prometheus = "github.com/prometheus/client_golang/prometheus"
 	protobuf   = "google.golang.org/protobuf"
+	vaultapi   = "github.com/hashicorp/vault/api"
 	uuid       = "github.com/google/uuid"
 	xcrypto    = "golang.org/x/crypto"
 	xsync      = "golang.org/x/sync"
@@ -114,6 +115,7 @@ func Table() []Folder {
 		{Dir: "kms/kmstest", Allow: []string{"kms"}, Tests: []string{"kms/softkey", zap}},
 		{Dir: "kms/pkcs11", Allow: []string{"kms", "hsm", zap}, Tests: []string{"hsm/hsmtest", "kms/kmstest", miekg}},
 		{Dir: "kms/softkey", Allow: []string{"kms", zap}, Tests: []string{"kms/kmstest"}},
+		{Dir: "kms/transit", Allow: []string{"kms", vaultapi, zap}, Tests: []string{"kms/kmstest", "test/servers"}},
 		{Dir: "kms/policy", Allow: []string{"kms", cedar}},
 		{Dir: "kms/registry", Allow: []string{"kms", etcd, prometheus, zap}},
 		{
@@ -152,6 +154,7 @@ func unreachable() []Reach {
 		{"gateway", "hsm"},
 		{"gateway", "kms/pkcs11"},
 		{"gateway", "kms/softkey"},
+		{"gateway", "kms/transit"},
 		{"gateway", "kms/registry"},
 		{"gateway", "backends/s3store"},
 		{"gateway", "backends/filestore"},

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds a tool that the tests use, once, and prints the path of its binary.
 #
-#	test/tools/build.sh minio|versitygw|lint
+#	test/tools/build.sh minio|versitygw|vault|lint
 #
 # Each tool is pinned by a Go module of its own beside this script, so that nothing
 # of it enters the product's go.mod. The binary lies in
@@ -11,7 +11,7 @@
 set -eu
 
 usage() {
-	echo "usage: $0 minio|versitygw|lint" >&2
+	echo "usage: $0 minio|versitygw|vault|lint" >&2
 	exit 2
 }
 
@@ -20,6 +20,7 @@ tool=$1
 case $tool in
 minio) package=github.com/minio/minio ;;
 versitygw) package=chatelaine/test/tools/versitygw ;; # a program of ours around its suite
+vault) package=chatelaine/test/tools/vault ;;        # the parts of it that a test needs
 lint) package=github.com/golangci/golangci-lint/v2/cmd/golangci-lint ;;
 *) usage ;;
 esac
