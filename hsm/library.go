@@ -48,6 +48,20 @@ func Load(path string) (*Library, error) {
 	return start(path, c)
 }
 
+// loadOrLater is Load, but a module that does not start now, since its device is
+// away, is started when it is first needed.
+func loadOrLater(path string) (*Library, error) {
+	lib, err := Load(path)
+	if !errors.Is(err, ErrUnavailable) {
+		return lib, err
+	}
+	c, err := load(path)
+	if err != nil {
+		return nil, fmt.Errorf("hsm: loading module %q: %w: %w", path, ErrModule, err)
+	}
+	return &Library{path: path, c: c, generation: 1, lost: true}, nil
+}
+
 // start initialises a module that is mapped already.
 func start(path string, c cryptoki) (*Library, error) {
 	err := c.initialize()

@@ -55,12 +55,38 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 			return nil, fmt.Errorf("hsm: opening token %q: %w", cfg.Token, unreachable(cfg.Token, err))
 		}
 	}
-	cfg = cfg.withDefaults()
-	t := &Token{cfg: cfg, lib: lib, owns: cfg.Library == nil, log: cfg.Logger.Named("hsm")}
+	t := newToken(cfg.withDefaults(), lib)
+	t.owns = cfg.Library == nil
 	if _, err := t.attached(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("hsm: opening token %q: %w", cfg.Token, asUnavailable(err)), t.Close())
 	}
 	return t, nil
+}
+
+// newToken makes a Token that has not logged in. Its configuration has no zeroes left.
+func newToken(cfg Config, lib *Library) *Token {
+	return &Token{cfg: cfg, lib: lib, log: cfg.Logger.Named("hsm")}
+}
+
+// State is how a Token is, for metrics.
+type State struct {
+	Token string // as it was selected
+	// Open is the breaker: the device is lost or refuses, and calls fail without
+	// reaching it, but for one attempt to log in at a time.
+	Open     bool
+	Sessions int // in the pool; 0 while Open
+	Busy     int // of these, in use
+}
+
+// States is the Token's State, alone.
+func (t *Token) States() []State {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := State{Token: t.cfg.Token.String(), Open: true}
+	if t.refused == nil && t.current != nil && t.current.lives() {
+		s.Open, s.Sessions, s.Busy = false, t.current.pool.size(), t.current.pool.busy()
+	}
+	return []State{s}
 }
 
 // Label is the token's label. It is "" while the token is lost.

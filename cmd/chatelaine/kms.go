@@ -59,7 +59,8 @@ func runKMS(ctx context.Context, c config.Config, recovering bool, logger *zap.L
 		return err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
-	name, provider, err := openProvider(ctx, c.Provider, logger)
+	watch := newHSMWatch()
+	name, provider, err := openProvider(ctx, c.Provider, watch, logger)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func runKMS(ctx context.Context, c config.Config, recovering bool, logger *zap.L
 	if err != nil {
 		return err
 	}
-	return serveKMS(ctx, c, manager, control, svc, records, logger)
+	return serveKMS(ctx, c, manager, control, svc, records, watch, logger)
 }
 
 // ensureKEKs makes the default KEK where there is none or, to recover, takes over what
@@ -109,10 +110,10 @@ func ensureKEKs(ctx context.Context, manager *kms.Manager, name string, recoveri
 
 // serveKMS listens, tells that it is ready, serves and does what is due, until ctx
 // ends or a part fails.
-func serveKMS(ctx context.Context, c config.Config, manager *kms.Manager, control *approval.Control, svc *service.Service, records *registry.Store, logger *zap.Logger) error {
+func serveKMS(ctx context.Context, c config.Config, manager *kms.Manager, control *approval.Control, svc *service.Service, records *registry.Store, watch *hsmWatch, logger *zap.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if c.AdminListen != "" {
-		admin, err := server.New(ctx, server.Config{Name: "kms-admin", Address: c.AdminListen, Handler: kmsAdmin(svc), Logger: logger})
+		admin, err := server.New(ctx, server.Config{Name: "kms-admin", Address: c.AdminListen, Handler: kmsAdmin(svc, watch), Logger: logger})
 		if err != nil {
 			return err
 		}
@@ -124,6 +125,7 @@ func serveKMS(ctx context.Context, c config.Config, manager *kms.Manager, contro
 	}
 	group.Go(func() error { return service.Serve(ctx, listener, svc, logger) })
 	group.Go(func() error { manager.Run(ctx); return nil })
+	group.Go(func() error { return watch.wait(ctx) })
 	group.Go(func() error { control.Run(ctx); return nil })
 	group.Go(func() error {
 		_ = svc.Run(ctx) // it ends with ctx alone
@@ -144,9 +146,9 @@ func serveKMS(ctx context.Context, c config.Config, manager *kms.Manager, contro
 	return group.Wait()
 }
 
-func kmsAdmin(svc *service.Service) http.Handler {
+func kmsAdmin(svc *service.Service, watch *hsmWatch) http.Handler {
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(svc.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(svc.Metrics(), watch, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })

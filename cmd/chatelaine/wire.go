@@ -16,10 +16,8 @@ import (
 	"chatelaine/backends/filestore"
 	"chatelaine/backends/s3store"
 	gatewayconfig "chatelaine/gateway/config"
-	"chatelaine/hsm"
 	"chatelaine/kms"
 	kmsconfig "chatelaine/kms/config"
-	"chatelaine/kms/pkcs11"
 	"chatelaine/kms/softkey"
 )
 
@@ -94,38 +92,11 @@ func openS3Store(b gatewayconfig.Backend, logger *zap.Logger) (backends.Store, e
 
 // openProvider opens what holds the KEKs, and the name that the registry keeps with
 // them. The caller closes it.
-func openProvider(ctx context.Context, c kmsconfig.Provider, logger *zap.Logger) (string, kms.Provider, error) {
+func openProvider(ctx context.Context, c kmsconfig.Provider, watch *hsmWatch, logger *zap.Logger) (string, kms.Provider, error) {
 	if c.SoftKey != nil {
 		provider, err := softkey.New(softkey.Config{Name: softkey.Name, Dir: c.SoftKey.Dir, Logger: logger})
 		return softkey.Name, provider, err
 	}
-	provider, err := openPKCS11(ctx, *c.PKCS11, logger)
+	provider, err := openPKCS11(ctx, *c.PKCS11, watch, logger)
 	return "pkcs11", provider, err
-}
-
-func openPKCS11(ctx context.Context, c kmsconfig.PKCS11, logger *zap.Logger) (kms.Provider, error) {
-	pin, err := c.PIN().Read()
-	if err != nil {
-		return nil, usageError{err}
-	}
-	token, err := selector(c.Token)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	return pkcs11.New(ctx, pkcs11.Config{
-		Prefix: c.Prefix,
-		HSM: hsm.Config{
-			Module: c.Module, Token: token, PIN: hsm.NewPIN(pin),
-			MaxSessions: c.MaxSessions, Deadline: c.Deadline, Logger: logger,
-		},
-	})
-}
-
-// selector reads a label or a pkcs11: URI.
-func selector(token string) (hsm.Selector, error) {
-	if !strings.HasPrefix(token, "pkcs11:") {
-		return hsm.Selector{Label: token}, nil
-	}
-	uri, err := hsm.ParseURI(token)
-	return uri.Token, err
 }

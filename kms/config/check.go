@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/hex"
+	"fmt"
 	"net"
 	"net/url"
 	"slices"
@@ -98,15 +99,30 @@ func (v Provider) check(p *settings.Problems) {
 }
 
 func (v *PKCS11) check(p *settings.Problems) {
-	p.Required("provider.pkcs11.module", v.Module)
+	if v.Module == "" && !v.First().says("module-path=") {
+		p.Required("provider.pkcs11.module", v.Module)
+	}
 	p.Required("provider.pkcs11.token", v.Token)
 	v.PIN().Check("provider.pkcs11.pin", p)
-	if !v.PIN().Given() {
+	if !v.PIN().Given() && !v.First().says("pin-source=") {
 		p.Add("provider.pkcs11", "wants pin_file or pin_env")
+	}
+	if v.UserType < 0 {
+		p.Add("provider.pkcs11.user_type", "is negative")
 	}
 	if v.MaxSessions < 0 {
 		p.Add("provider.pkcs11.max_sessions", "is negative")
 	}
+	for i, other := range v.Failover {
+		path := fmt.Sprintf("provider.pkcs11.failover[%d]", i)
+		p.Required(path+".token", other.Name)
+		other.PIN().Check(path+".pin", p)
+	}
+}
+
+// says tells whether the token is named by a URI with this attribute.
+func (t Token) says(attribute string) bool {
+	return strings.HasPrefix(t.Name, "pkcs11:") && strings.Contains(t.Name, attribute)
 }
 
 func between(path string, v, low, high time.Duration, p *settings.Problems) {

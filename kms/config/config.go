@@ -85,14 +85,31 @@ type Provider struct {
 
 // PKCS11 is a token of an HSM.
 type PKCS11 struct {
-	// Module is the vendor's library. Required.
+	// Module is the vendor's library. Required, unless the token's URI has a
+	// module-path.
 	Module string `yaml:"module"`
 	// Token is the token's label, or a pkcs11: URI of RFC 7512. Required.
 	Token string `yaml:"token"`
-	// The PIN, from a file or from a variable of the environment, by name. It is
-	// tried once: tokens lock. A file that everybody may read is refused.
+	// The PIN, from a file or from a variable of the environment, by name. Required,
+	// unless the token's URI has a pin-source. It is tried once: tokens lock. A file
+	// that everybody may read is refused.
 	PINFile string `yaml:"pin_file"`
 	PINEnv  string `yaml:"pin_env"`
+	// Failover is further tokens that hold copies of the same keys, made by the
+	// vendor's means. They stand in, in this order, while those before do not serve.
+	// Empty: none. A module or PIN that is not given is the first token's.
+	Failover []Token `yaml:"failover"`
+	// Mechanism is how new keys wrap: aes-gcm, aes-gcm-iv16 (Luna in FIPS mode before
+	// firmware 7.9.3), rsa-oaep-sha256, rsa-oaep-sha1 or aes-cbc-hmac. Keys that are
+	// there keep theirs. Empty: aes-gcm.
+	Mechanism string `yaml:"mechanism"`
+	// Mechanisms has exceptions from Mechanism, by key name.
+	Mechanisms map[string]string `yaml:"mechanisms"`
+	// UserType is the PKCS#11 number of the user to log in as. 0: CKU_USER. A Luna's
+	// crypto user, who can neither make nor destroy keys, is 0x80000001.
+	UserType int `yaml:"user_type"`
+	// ReadOnly opens read-only sessions: keys are used, and none is made or destroyed.
+	ReadOnly bool `yaml:"read_only"`
 	// Prefix begins the labels of our keys. Empty: none. Installations that share a
 	// token need different ones.
 	Prefix string `yaml:"prefix"`
@@ -101,11 +118,29 @@ type PKCS11 struct {
 	MaxSessions int `yaml:"max_sessions"`
 	// Deadline is the longest that a call may take. 10s. The call itself cannot be
 	// stopped; its session is not used again.
+	// A call that has not returned for three times as long ends the process, with code
+	// 1, so that its supervisor starts a new one: nothing else ends a call that hangs.
 	Deadline time.Duration `yaml:"deadline"`
 }
 
+// First is the token that is no failover.
+func (p PKCS11) First() Token {
+	return Token{Module: p.Module, Name: p.Token, PINFile: p.PINFile, PINEnv: p.PINEnv}
+}
+
+// Token says where a token is and how to log in to it, with the settings of PKCS11.
+type Token struct {
+	Module  string `yaml:"module"`
+	Name    string `yaml:"token"`
+	PINFile string `yaml:"pin_file"`
+	PINEnv  string `yaml:"pin_env"`
+}
+
 // PIN says where the PIN is.
-func (p PKCS11) PIN() settings.Secret { return settings.Secret{File: p.PINFile, Env: p.PINEnv} }
+func (t Token) PIN() settings.Secret { return settings.Secret{File: t.PINFile, Env: t.PINEnv} }
+
+// PIN says where the first token's PIN is.
+func (p PKCS11) PIN() settings.Secret { return p.First().PIN() }
 
 // SoftKey keeps KEKs in files, for development only: whoever reads the folder has
 // them all.

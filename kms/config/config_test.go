@@ -38,6 +38,18 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
+func TestTokensURIMayNameModuleAndPIN(t *testing.T) {
+	c, err := load(t, "listen: unix:///s\nstate: {dir: /d}\nprovider: {pkcs11: {token: 'pkcs11:token=a?module-path=/m.so&pin-source=/p', "+
+		"mechanism: rsa-oaep-sha256, mechanisms: {other: aes-gcm}, failover: [{token: b, module: /n.so}]}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := c.Provider.PKCS11
+	if p.Mechanism != "rsa-oaep-sha256" || p.Mechanisms["other"] != "aes-gcm" || len(p.Failover) != 1 || p.Failover[0].Module != "/n.so" {
+		t.Errorf("got %+v", p)
+	}
+}
+
 func TestDefaultsStandWhereTheFileIsSilent(t *testing.T) {
 	c, err := load(t, least)
 	if err != nil {
@@ -67,39 +79,40 @@ func TestWhatIsEncodedLoadsTheSame(t *testing.T) {
 func TestEachMistakeIsFound(t *testing.T) {
 	const tls = "tls: {cert_file: a, key_file: b, ca_file: c}\n"
 	tests := map[string]struct{ text, want string }{
-		"no address":            {"listen: ''", "listen: is"},
-		"plain TCP":             {"listen: 'http://h:1'", "listen: is"},
-		"https without TLS":     {"listen: 'https://h:1'\ngateways: [a]\nadmins: [b]", "tls: is missing"},
-		"https without CA":      {"listen: 'https://h:1'\ngateways: [a]\nadmins: [b]\ntls: {cert_file: a, key_file: b}", "tls.ca_file: is missing"},
-		"https for nobody":      {"listen: 'https://h:1'\nadmins: [b]\n" + tls, "gateways: wants"},
-		"https without admins":  {"listen: 'https://h:1'\ngateways: [b]\n" + tls, "admins: wants"},
-		"https for no name":     {"listen: 'https://h:1'\nadmins: [b]\ngateways: ['']\n" + tls, "gateways: wants"},
-		"socket with names":     {"listen: unix:///s\ngateways: [a]", "listen: is a unix socket"},
-		"no state":              {"state: {}", "state: wants exactly one"},
-		"two states":            {"state: {dir: d, endpoints: ['https://h:1']}", "state: wants exactly one"},
-		"endpoint, no URL":      {"state: {endpoints: [localhost]}", "state.endpoints: wants URLs"},
-		"etcd TLS without key":  {"state: {endpoints: ['https://h:1'], tls: {cert_file: a, ca_file: b}}", "state.tls.key_file: is missing"},
-		"no provider":           {"provider: {}", "provider: wants exactly one"},
-		"two providers":         {"provider: {softkey: {dir: d}, pkcs11: {module: m, token: t, pin_env: P}}", "provider: wants exactly one"},
-		"softkey without dir":   {"provider: {softkey: {}}", "provider.softkey.dir: is missing"},
-		"pkcs11 without module": {"provider: {pkcs11: {token: t, pin_env: P}}", "provider.pkcs11.module: is missing"},
-		"pkcs11 without token":  {"provider: {pkcs11: {module: m, pin_env: P}}", "provider.pkcs11.token: is missing"},
-		"pkcs11 without PIN":    {"provider: {pkcs11: {module: m, token: t}}", "provider.pkcs11: wants pin_file or pin_env"},
-		"two PINs":              {"provider: {pkcs11: {module: m, token: t, pin_env: P, pin_file: f}}", "provider.pkcs11.pin_file: is given beside"},
-		"PIN in the file":       {"provider: {pkcs11: {module: m, token: t, pin: '123456'}}", "provider.pkcs11.pin: is not a setting"},
-		"negative sessions":     {"provider: {pkcs11: {module: m, token: t, pin_env: P, max_sessions: -1}}", "provider.pkcs11.max_sessions: is negative"},
-		"no KEK":                {"kek: ''", "kek: is missing"},
-		"short lease":           {"lease: 1s", "lease: is 1s"},
-		"long lease":            {"lease: 1h", "lease: is 1h"},
-		"ceremony":              {"ceremony: abcd", `ceremony: is "abcd", want a SHA-256`},
-		"short TTL":             {"ttl: 1s", "ttl: is 1s"},
-		"long TTL":              {"ttl: 24h", "ttl: is 24h"},
-		"TTL below the lease":   {"ttl: 10s", "ttl: is 10s, less than the lease"},
-		"short epoch":           {"epoch: 1s", "epoch: is 1s"},
-		"admin without port":    {"admin_listen: localhost", "admin_listen: is"},
-		"log level":             {"log: {level: loud}", "log.level: is"},
-		"log format":            {"log: {format: xml}", "log.format: is"},
-		"unknown key":           {"kke: x", "kke: is not a setting"},
+		"no address":             {"listen: ''", "listen: is"},
+		"plain TCP":              {"listen: 'http://h:1'", "listen: is"},
+		"https without TLS":      {"listen: 'https://h:1'\ngateways: [a]\nadmins: [b]", "tls: is missing"},
+		"https without CA":       {"listen: 'https://h:1'\ngateways: [a]\nadmins: [b]\ntls: {cert_file: a, key_file: b}", "tls.ca_file: is missing"},
+		"https for nobody":       {"listen: 'https://h:1'\nadmins: [b]\n" + tls, "gateways: wants"},
+		"https without admins":   {"listen: 'https://h:1'\ngateways: [b]\n" + tls, "admins: wants"},
+		"https for no name":      {"listen: 'https://h:1'\nadmins: [b]\ngateways: ['']\n" + tls, "gateways: wants"},
+		"socket with names":      {"listen: unix:///s\ngateways: [a]", "listen: is a unix socket"},
+		"no state":               {"state: {}", "state: wants exactly one"},
+		"two states":             {"state: {dir: d, endpoints: ['https://h:1']}", "state: wants exactly one"},
+		"endpoint, no URL":       {"state: {endpoints: [localhost]}", "state.endpoints: wants URLs"},
+		"etcd TLS without key":   {"state: {endpoints: ['https://h:1'], tls: {cert_file: a, ca_file: b}}", "state.tls.key_file: is missing"},
+		"no provider":            {"provider: {}", "provider: wants exactly one"},
+		"two providers":          {"provider: {softkey: {dir: d}, pkcs11: {module: m, token: t, pin_env: P}}", "provider: wants exactly one"},
+		"softkey without dir":    {"provider: {softkey: {}}", "provider.softkey.dir: is missing"},
+		"pkcs11 without module":  {"provider: {pkcs11: {token: t, pin_env: P}}", "provider.pkcs11.module: is missing"},
+		"pkcs11 without token":   {"provider: {pkcs11: {module: m, pin_env: P}}", "provider.pkcs11.token: is missing"},
+		"pkcs11 without PIN":     {"provider: {pkcs11: {module: m, token: t}}", "provider.pkcs11: wants pin_file or pin_env"},
+		"two PINs":               {"provider: {pkcs11: {module: m, token: t, pin_env: P, pin_file: f}}", "provider.pkcs11.pin_file: is given beside"},
+		"PIN in the file":        {"provider: {pkcs11: {module: m, token: t, pin: '123456'}}", "provider.pkcs11.pin: is not a setting"},
+		"failover without token": {"provider: {pkcs11: {module: m, token: t, pin_env: P, failover: [{pin_env: Q}]}}", "provider.pkcs11.failover[0].token: is missing"},
+		"negative sessions":      {"provider: {pkcs11: {module: m, token: t, pin_env: P, max_sessions: -1}}", "provider.pkcs11.max_sessions: is negative"},
+		"no KEK":                 {"kek: ''", "kek: is missing"},
+		"short lease":            {"lease: 1s", "lease: is 1s"},
+		"long lease":             {"lease: 1h", "lease: is 1h"},
+		"ceremony":               {"ceremony: abcd", `ceremony: is "abcd", want a SHA-256`},
+		"short TTL":              {"ttl: 1s", "ttl: is 1s"},
+		"long TTL":               {"ttl: 24h", "ttl: is 24h"},
+		"TTL below the lease":    {"ttl: 10s", "ttl: is 10s, less than the lease"},
+		"short epoch":            {"epoch: 1s", "epoch: is 1s"},
+		"admin without port":     {"admin_listen: localhost", "admin_listen: is"},
+		"log level":              {"log: {level: loud}", "log.level: is"},
+		"log format":             {"log: {format: xml}", "log.format: is"},
+		"unknown key":            {"kke: x", "kke: is not a setting"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

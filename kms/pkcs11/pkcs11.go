@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -18,6 +19,10 @@ import (
 type Config struct {
 	// HSM says which token, and how to use it.
 	HSM hsm.Config
+	// Failover is further tokens that have the same keys, in the order in which they
+	// stand in when the ones before do not serve. New keys are made in HSM; they are
+	// copied by the vendor's means. See hsm.Group.
+	Failover []hsm.Config
 	// Prefix begins the label of each key that is ours: version 3 of "main" is
 	// "<prefix>main.v3". Installations that share a token need different ones.
 	// Zero: no prefix.
@@ -32,7 +37,7 @@ type Config struct {
 
 // Provider is a kms.Provider whose KEK versions are keys in a token.
 type Provider struct {
-	token  *hsm.Token
+	token  device
 	cfg    Config
 	closed atomic.Bool
 
@@ -41,6 +46,26 @@ type Provider struct {
 }
 
 var _ kms.Provider = (*Provider)(nil)
+
+// device is one token or several.
+type device interface {
+	Generate(ctx context.Context, key hsm.Key) (hsm.KeyInfo, error)
+	Find(ctx context.Context, key hsm.Key) (hsm.KeyInfo, error)
+	Destroy(ctx context.Context, key hsm.Key) error
+	Encrypt(ctx context.Context, key hsm.Key, plaintext, aad []byte) ([]byte, error)
+	Decrypt(ctx context.Context, key hsm.Key, ciphertext, aad []byte) ([]byte, error)
+	Random(ctx context.Context, n int) ([]byte, error)
+	Check(ctx context.Context) error
+	States() []hsm.State
+	Close() error
+}
+
+func openDevice(ctx context.Context, cfg Config) (device, error) {
+	if len(cfg.Failover) == 0 {
+		return hsm.Open(ctx, cfg.HSM)
+	}
+	return hsm.OpenGroup(ctx, append([]hsm.Config{cfg.HSM}, cfg.Failover...))
+}
 
 // New opens the token, which loads the module, logs in and tests how the token
 // encrypts. The caller closes the Provider. Errors: kms.ErrPIN (the PIN was tried
@@ -51,7 +76,11 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 		return nil, fmt.Errorf("kms: opening the HSM: %w", err)
 	}
 	cfg.HSM.Mechanism = cfg.mechanism("") // what the token is probed with
-	token, err := hsm.Open(ctx, cfg.HSM)
+	cfg.Failover = slices.Clone(cfg.Failover)
+	for i := range cfg.Failover {
+		cfg.Failover[i].Mechanism = cfg.HSM.Mechanism
+	}
+	token, err := openDevice(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kms: opening the HSM: %w", translate(err))
 	}
@@ -186,6 +215,9 @@ func (p *Provider) Check(ctx context.Context) error {
 	}
 	return nil
 }
+
+// States is the state of each token, for metrics.
+func (p *Provider) States() []hsm.State { return p.token.States() }
 
 // Close waits for running calls, logs out, and finalises the module unless it was
 // given to New as a Library. A second Close does nothing.

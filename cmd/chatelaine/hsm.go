@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"chatelaine/hsm"
+	"chatelaine/kms"
+	kmsconfig "chatelaine/kms/config"
+	"chatelaine/kms/config/settings"
+	"chatelaine/kms/pkcs11"
+)
+
+// hsmWatch is the collector of what the HSM does, and hears of calls that hang.
+type hsmWatch struct {
+	calls   *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+	hung    *prometheus.CounterVec
+
+	sessions, busy, breaker *prometheus.Desc
+	states                  func() []hsm.State // set before it is registered; nil: there is no HSM
+
+	stuck chan string // the first operation that hangs
+}
+
+func newHSMWatch() *hsmWatch {
+	gauge := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("chatelaine_hsm_"+name, help, []string{"token"}, nil)
+	}
+	return &hsmWatch{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chatelaine_hsm_calls_total", Help: "Operations of the HSM by what the module answered.",
+		}, []string{"op", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "chatelaine_hsm_call_seconds", Help: "Duration of the HSM's operations.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 3, 12),
+		}, []string{"op"}),
+		hung: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chatelaine_hsm_hung_total", Help: "Operations of the HSM that did not return.",
+		}, []string{"op"}),
+		sessions: gauge("sessions", "Sessions in the pool of a token."),
+		busy:     gauge("sessions_in_use", "Sessions of a token that are in use."),
+		breaker:  gauge("breaker_open", "1 while a token is lost or refuses, and calls fail without reaching it."),
+		stuck:    make(chan string, 1),
+	}
+}
+
+// observe is hsm.Config.Observe.
+func (w *hsmWatch) observe(operation, code string, took time.Duration) {
+	w.calls.WithLabelValues(operation, code).Inc()
+	w.seconds.WithLabelValues(operation).Observe(took.Seconds())
+}
+
+// hangs is hsm.Config.Hung.
+func (w *hsmWatch) hangs(operation string) {
+	w.hung.WithLabelValues(operation).Inc()
+	select {
+	case w.stuck <- operation:
+	default:
+	}
+}
+
+// wait returns an error when a call hangs, and nil when ctx ends.
+func (w *hsmWatch) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case operation := <-w.stuck:
+		return fmt.Errorf("kms: the HSM's module has not come back from %q: this process ends, so that a new one can serve", operation)
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (w *hsmWatch) Describe(ch chan<- *prometheus.Desc) {
+	w.calls.Describe(ch)
+	w.seconds.Describe(ch)
+	w.hung.Describe(ch)
+	ch <- w.sessions
+	ch <- w.busy
+	ch <- w.breaker
+}
+
+// Collect implements prometheus.Collector.
+func (w *hsmWatch) Collect(ch chan<- prometheus.Metric) {
+	w.calls.Collect(ch)
+	w.seconds.Collect(ch)
+	w.hung.Collect(ch)
+	if w.states == nil {
+		return
+	}
+	for _, s := range w.states() {
+		open := 0.0
+		if s.Open {
+			open = 1
+		}
+		ch <- prometheus.MustNewConstMetric(w.sessions, prometheus.GaugeValue, float64(s.Sessions), s.Token)
+		ch <- prometheus.MustNewConstMetric(w.busy, prometheus.GaugeValue, float64(s.Busy), s.Token)
+		ch <- prometheus.MustNewConstMetric(w.breaker, prometheus.GaugeValue, open, s.Token)
+	}
+}
+
+func openPKCS11(ctx context.Context, c kmsconfig.PKCS11, watch *hsmWatch, logger *zap.Logger) (kms.Provider, error) {
+	configs := make([]hsm.Config, 0, 1+len(c.Failover))
+	for _, token := range append([]kmsconfig.Token{c.First()}, c.Failover...) {
+		cfg, err := tokenConfig(inherit(token, c.First()))
+		if err != nil {
+			return nil, usageError{err}
+		}
+		cfg.MaxSessions, cfg.Deadline, cfg.Logger = c.MaxSessions, c.Deadline, logger
+		cfg.UserType, cfg.ReadOnly = uint(c.UserType), c.ReadOnly
+		cfg.Observe, cfg.Hung = watch.observe, watch.hangs
+		configs = append(configs, cfg)
+	}
+	mechanisms := make(map[string]hsm.Mechanism, len(c.Mechanisms))
+	for name, m := range c.Mechanisms {
+		mechanisms[name] = hsm.Mechanism(m)
+	}
+	provider, err := pkcs11.New(ctx, pkcs11.Config{
+		Prefix: c.Prefix, HSM: configs[0], Failover: configs[1:],
+		Mechanism: hsm.Mechanism(c.Mechanism), Mechanisms: mechanisms,
+	})
+	if err != nil {
+		return nil, err
+	}
+	watch.states = provider.States
+	return provider, nil
+}
+
+// inherit fills in what a further token has from the first.
+func inherit(token, first kmsconfig.Token) kmsconfig.Token {
+	if token.Module == "" && !strings.Contains(token.Name, "module-path=") {
+		token.Module = first.Module
+	}
+	if !token.PIN().Given() && !strings.Contains(token.Name, "pin-source=") {
+		token.PINFile, token.PINEnv = first.PINFile, first.PINEnv
+	}
+	return token
+}
+
+// tokenConfig reads a label or a pkcs11: URI, and the PIN. What is set beside a URI
+// counts more than what the URI says.
+func tokenConfig(c kmsconfig.Token) (hsm.Config, error) {
+	uri := hsm.URI{Token: hsm.Selector{Label: c.Name}}
+	if strings.HasPrefix(c.Name, "pkcs11:") {
+		var err error
+		if uri, err = hsm.ParseURI(c.Name); err != nil {
+			return hsm.Config{}, err
+		}
+	}
+	place := c.PIN()
+	if !place.Given() {
+		if strings.HasPrefix(uri.PINSource, "|") {
+			return hsm.Config{}, fmt.Errorf("token %q: pin-source names a program: want a file", c.Name)
+		}
+		place = settings.Secret{File: strings.TrimPrefix(strings.TrimPrefix(uri.PINSource, "file:"), "//")}
+	}
+	pin, err := place.Read()
+	if err != nil {
+		return hsm.Config{}, err
+	}
+	module := c.Module
+	if module == "" {
+		module = uri.ModulePath
+	}
+	return hsm.Config{Module: module, Token: uri.Token, PIN: hsm.NewPIN(pin)}, nil
+}
