@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -77,7 +78,7 @@ func (m *Manager) currentRecord(ctx context.Context, b stored[Bucket]) (BucketKe
 	if err != nil {
 		return BucketKey{}, err
 	}
-	if cur.exists() && now.Sub(cur.record.Created) < m.epochPeriod {
+	if cur.exists() && now.Sub(cur.record.Created) < cmp.Or(b.record.EpochPeriod, m.epochPeriod) {
 		key, err := read[BucketKey](ctx, m.registry, keyPath(b.record.Space, cur.record.ID))
 		return key.record, err
 	}

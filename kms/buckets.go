@@ -23,6 +23,11 @@ type NewBucket struct {
 	// in the store, and returns nil when no gateway can seal for that one any more.
 	// nil is for whoever knows that there are none.
 	Settle func(context.Context, Removal) error
+	// EpochPeriod as in BucketSettings.
+	EpochPeriod time.Duration
+	// Make asks gateways to make it in the store, and to activate it.
+	Make   bool
+	Change Change
 }
 
 // Bucket returns the bucket of this name, whatever its state, or ErrNotFound,
@@ -91,6 +96,13 @@ func (m *Manager) registerBucket(ctx context.Context, n NewBucket) (Bucket, erro
 	for _, item := range puts {
 		t.If = append(t.If, absent(item.Key))
 	}
+	if n.Make {
+		work, err := put(makeTaskPath(b.Name), claim{Bucket: b.Name})
+		if err != nil {
+			return Bucket{}, err
+		}
+		t.Put = append(t.Put, work)
+	}
 	err = m.registry.Commit(ctx, t)
 	if errors.Is(err, ErrConflict) {
 		if taken, takenErr := m.taken(ctx, n); takenErr != nil {
@@ -110,19 +122,14 @@ func (m *Manager) newBucket(ctx context.Context, n NewBucket) (Bucket, Condition
 		Name: n.Name, Store: n.Store, StoreName: n.StoreName, Owner: n.Owner,
 		Space: uuid.NewString(), KEK: cmp.Or(n.KEK, m.kek),
 		Profile: cmp.Or(n.Profile, Standard), ETag: cmp.Or(n.ETag, ETagBackend),
-		State: BucketCreating, Created: time.Now().UTC(),
+		State: BucketCreating, Created: time.Now().UTC(), EpochPeriod: n.EpochPeriod,
 	}
-	if err := b.validate(); err != nil {
+	if err := errors.Join(b.validate(), n.Change.validate()); err != nil {
 		return Bucket{}, Condition{}, err
 	}
-	kek, err := read[KEK](ctx, m.registry, kekPath(b.KEK))
-	if err != nil {
-		return Bucket{}, Condition{}, fmt.Errorf("KEK %q: %w", b.KEK, invalidIfNotFound(err))
-	}
-	if kek.record.retired() {
-		return Bucket{}, Condition{}, fmt.Errorf("%w: KEK %q is %s", ErrInvalid, b.KEK, kek.record.Status())
-	}
-	return b, kek.is, nil
+	b.note("registered", n.Change)
+	is, err := m.wrappingKEK(ctx, b.KEK)
+	return b, is, err
 }
 
 // invalidIfNotFound keeps "the KEK is not found" apart from "the bucket is not".
@@ -143,6 +150,9 @@ func (b Bucket) validate() error {
 	}
 	if b.Profile != Standard && b.Profile != Strict {
 		errs = append(errs, fmt.Errorf("%w: profile %q", ErrInvalid, b.Profile))
+	}
+	if b.EpochPeriod != 0 && (b.EpochPeriod < time.Minute || b.EpochPeriod > maxEpochPeriod) {
+		errs = append(errs, fmt.Errorf("%w: epoch period %v: want %v to %v, or 0", ErrInvalid, b.EpochPeriod, time.Minute, maxEpochPeriod))
 	}
 	if b.ETag != ETagBackend && b.ETag != ETagMD5 {
 		errs = append(errs, fmt.Errorf("%w: ETag mode %q", ErrInvalid, b.ETag))
@@ -187,7 +197,7 @@ func (m *Manager) ActivateBucket(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		return m.registry.Commit(ctx, Transaction{If: []Condition{s.is}, Put: []Item{item}})
+		return m.registry.Commit(ctx, Transaction{If: []Condition{s.is}, Put: []Item{item}, Delete: []string{makeTaskPath(name)}})
 	})
 	if err != nil {
 		return fmt.Errorf("kms: activating bucket %q: %w", name, err)
@@ -199,15 +209,33 @@ func (m *Manager) ActivateBucket(ctx context.Context, name string) error {
 // Removal. What is still sealed under them cannot be opened from then on, but for the
 // mirror in the backend. A gateway may hold a key of it until it hears of the Removal.
 func (m *Manager) RemoveBucket(ctx context.Context, name string) error {
+	return m.removeBucket(ctx, name, func(Bucket) error { return nil })
+}
+
+// RefuseBucket is RemoveBucket for one that could not be made in its store. ErrConflict
+// when it is active.
+func (m *Manager) RefuseBucket(ctx context.Context, name string) error {
+	return m.removeBucket(ctx, name, func(b Bucket) error {
+		if b.State != BucketCreating {
+			return conflict("it was made")
+		}
+		return nil
+	})
+}
+
+func (m *Manager) removeBucket(ctx context.Context, name string, may func(Bucket) error) error {
 	err := retry(ctx, func() error {
 		s, err := read[Bucket](ctx, m.registry, bucketPath(name))
 		if err != nil {
 			return err
 		}
 		b := s.record
+		if err := may(b); err != nil {
+			return err
+		}
 		t := Transaction{
 			If:           []Condition{s.is},
-			Delete:       []string{s.is.Key, spacePath(b.Space), storePath(b.Store, b.StoreName), currentPath(b.Space)},
+			Delete:       []string{s.is.Key, spacePath(b.Space), storePath(b.Store, b.StoreName), currentPath(b.Space), makeTaskPath(b.Name)},
 			DeletePrefix: []string{bucketKeysPath(b.Space), mirrorTasksPath(b.Space)},
 		}
 		if err := t.tombstone(b); err != nil {

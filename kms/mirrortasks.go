@@ -20,6 +20,29 @@ const mirrorTasksRoot = "tasks/mirror/"
 func mirrorTasksPath(space string) string          { return mirrorTasksRoot + space + "/" }
 func mirrorTaskPath(space string, id KeyID) string { return mirrorTasksPath(space) + id.String() }
 
+// makeTaskPath is where gateways are asked to make a bucket; the record is a claim.
+func makeTaskPath(bucket string) string { return "tasks/make/" + bucket }
+
+// UnmadeBuckets lists buckets that gateways are asked to make in their stores.
+func (m *Manager) UnmadeBuckets(ctx context.Context) ([]Bucket, error) {
+	tasks, err := list[claim](ctx, m.registry, makeTaskPath(""))
+	if err != nil {
+		return nil, fmt.Errorf("kms: listing buckets to be made: %w", err)
+	}
+	var out []Bucket
+	for _, s := range tasks {
+		b, err := m.Bucket(ctx, s.record.Bucket)
+		if errors.Is(err, ErrNotFound) {
+			continue // it was removed just now
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
 // Unmirrored is a key whose mirror a gateway should write.
 type Unmirrored struct {
 	Bucket Bucket

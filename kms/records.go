@@ -96,6 +96,9 @@ type Bucket struct {
 	Owner     string      `json:"owner"` // principal
 	State     BucketState `json:"state"`
 	Created   time.Time   `json:"created"`
+	// EpochPeriod is the age at which its key is replaced. 0: the Manager's.
+	EpochPeriod time.Duration `json:"epoch_period,omitempty"`
+	History     []StateChange `json:"history,omitempty"`
 }
 
 // KeyStatus says whether an access key may be used.

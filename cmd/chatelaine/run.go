@@ -53,7 +53,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		PersistentPreRun: func(*cobra.Command, []string) { begun = true },
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(userCommand(), reportCommand())
+	root.AddCommand(userCommand(), bucketCommand(), reportCommand())
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetArgs(args)

@@ -100,11 +100,16 @@ func (s *Service) createBucket(ctx context.Context, principal, name string, crea
 	if err := s.makeBucket(ctx, b, store, begun, create); err != nil {
 		return err
 	}
+	return s.activate(ctx, b, store)
+}
+
+// activate lets a bucket be used that its store has: its first key comes first.
+func (s *Service) activate(ctx context.Context, b keys.Bucket, store backends.Store) error {
 	if _, err := s.sealingKey(ctx, b, store); err != nil {
 		return err
 	}
-	if err := s.keys.ActivateBucket(ctx, name); err != nil {
-		return fmt.Errorf("objects: activating bucket %q: %w", name, err)
+	if err := s.keys.ActivateBucket(ctx, b.Name); err != nil {
+		return fmt.Errorf("objects: activating bucket %q: %w", b.Name, err)
 	}
 	return nil
 }

@@ -4,12 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"time"
-
-	"go.uber.org/zap"
 
 	"chatelaine/backends"
 	"chatelaine/gateway/keys"
@@ -33,61 +28,6 @@ func (s *Service) sealingKey(ctx context.Context, b keys.Bucket, store backends.
 	}
 	return bk, s.mirrorAndConfirm(ctx, b, store, bk.ID, bk.Record)
 }
-
-// mirrorEvery is how often the KMS is asked for records to be written: bucket keys that
-// were wrapped anew. Nothing waits for them but the destruction of a KEK.
-const mirrorEvery = 3 * time.Second
-
-// Run writes the records of bucket keys that were wrapped anew, until ctx ends, whose
-// error it returns. Several gateways may run it.
-func (s *Service) Run(ctx context.Context) error {
-	for {
-		n, err := s.mirrorAll(ctx)
-		if err != nil && ctx.Err() == nil {
-			s.log.Warn("records of bucket keys not mirrored", zap.Error(err))
-		}
-		if n > 0 && err == nil {
-			continue // there may be more
-		}
-		select {
-		case <-time.After(mirrorEvery*3/4 + rand.N(mirrorEvery/2)): //nolint:gosec // jitter is no secret
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// mirrorAll writes and confirms the records that the KMS names, and says how many it
-// did. One that fails, as its backend is away, keeps no other from being written.
-func (s *Service) mirrorAll(ctx context.Context) (int, error) {
-	todo, err := s.keys.Unmirrored(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("objects: looking for records to be mirrored: %w", err)
-	}
-	done := 0
-	var errs []error
-	for _, u := range todo {
-		if err := s.mirrorOne(ctx, u); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		done++
-	}
-	return done, errors.Join(errs...)
-}
-
-func (s *Service) mirrorOne(ctx context.Context, u keys.Unmirrored) error {
-	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
-	defer cancel()
-	store, err := s.storeOf(u.Bucket)
-	if err != nil {
-		return err
-	}
-	return s.mirrorAndConfirm(ctx, u.Bucket, store, u.ID, u.Record)
-}
-
-// mirrorTimeout bounds the writing of one record.
-const mirrorTimeout = 30 * time.Second
 
 // mirrorAndConfirm tells the KMS exactly what was written: the key may have been wrapped
 // anew meanwhile.

@@ -28,7 +28,8 @@ type Keyring interface {
 	Current(ctx context.Context, b keys.Bucket) (keys.BucketKey, error)
 	ByID(ctx context.Context, b keys.Bucket, id [16]byte) (keys.BucketKey, error)
 	ConfirmMirror(ctx context.Context, b keys.Bucket, id [16]byte, record []byte) error
-	Unmirrored(ctx context.Context) ([]keys.Unmirrored, error)
+	RefuseBucket(ctx context.Context, name string) error
+	Work(ctx context.Context) (keys.Work, error)
 	Live(id [16]byte) error
 }
 

@@ -27,6 +27,7 @@ type Clients struct {
 	Keys    kmsv1connect.KeyServiceClient
 	Users   kmsv1connect.UserServiceClient
 	Jobs    kmsv1connect.JobServiceClient
+	Buckets kmsv1connect.BucketServiceClient
 	Mirrors kmsv1connect.MirrorFeedClient // for gateways
 	// Policies is for administrators, and PolicyFeed for gateways.
 	Policies   kmsv1connect.PolicyServiceClient
@@ -147,6 +148,7 @@ func NewClients(c connect.HTTPClient, baseURL string) *Clients {
 		Keys:    kmsv1connect.NewKeyServiceClient(c, baseURL, options...),
 		Users:   kmsv1connect.NewUserServiceClient(c, baseURL, options...),
 		Jobs:    kmsv1connect.NewJobServiceClient(c, baseURL, options...),
+		Buckets: kmsv1connect.NewBucketServiceClient(c, baseURL, options...),
 		Mirrors: kmsv1connect.NewMirrorFeedClient(c, baseURL, options...),
 
 		Policies:   kmsv1connect.NewPolicyServiceClient(c, baseURL, options...),

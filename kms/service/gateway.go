@@ -184,6 +184,9 @@ func (g *gatewayAPI) ActivateBucket(ctx context.Context, r *kmsv1.ActivateBucket
 
 // RemoveBucket implements GatewayService.
 func (g *gatewayAPI) RemoveBucket(ctx context.Context, r *kmsv1.RemoveBucketRequest) (*kmsv1.RemoveBucketResponse, error) {
+	if r.GetUnmade() {
+		return &kmsv1.RemoveBucketResponse{}, g.manager.RefuseBucket(ctx, r.GetName())
+	}
 	return &kmsv1.RemoveBucketResponse{}, g.manager.RemoveBucket(ctx, r.GetName())
 }
 

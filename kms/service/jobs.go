@@ -93,5 +93,12 @@ func (f *mirrorFeed) Unmirrored(ctx context.Context, r *kmsv1.UnmirroredRequest)
 	for _, k := range keys {
 		out.Keys = append(out.Keys, &kmsv1.UnmirroredKey{Bucket: bucketMessage(k.Bucket), KeyId: k.ID[:], Record: k.Record})
 	}
+	unmade, err := f.manager.UnmadeBuckets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range unmade {
+		out.Unmade = append(out.Unmade, bucketMessage(b))
+	}
 	return out, nil
 }

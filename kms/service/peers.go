@@ -55,6 +55,7 @@ func adminServices() []string {
 		kmsv1connect.KeyServiceName,
 		kmsv1connect.UserServiceName,
 		kmsv1connect.JobServiceName,
+		kmsv1connect.BucketServiceName,
 		kmsv1connect.PolicyServiceName,
 		kmsv1connect.BlockServiceName,
 		kmsv1connect.ApprovalServiceName,

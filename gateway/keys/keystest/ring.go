@@ -21,6 +21,7 @@ type Ring struct {
 	keys    map[keys.Space][]keys.BucketKey // the last is current
 	users   map[string]user
 	fail    error
+	work    keys.Work
 }
 
 type user struct{ secret, principal string }
@@ -170,11 +171,28 @@ func (r *Ring) ConfirmMirror(_ context.Context, b keys.Bucket, id [16]byte, _ []
 	return r.fail
 }
 
-// Unmirrored is keys.Client's: here nothing is ever wrapped anew.
-func (r *Ring) Unmirrored(context.Context) ([]keys.Unmirrored, error) {
+// RefuseBucket is keys.Client's.
+func (r *Ring) RefuseBucket(ctx context.Context, name string) error {
+	if b, err := r.Bucket(ctx, name); err != nil || b.Active {
+		return err
+	}
+	return r.RemoveBucket(ctx, name)
+}
+
+// Ask makes w the answer of the next Work.
+func (r *Ring) Ask(w keys.Work) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return nil, r.fail
+	r.work = w
+}
+
+// Work is keys.Client's: here it is what Ask was given, once.
+func (r *Ring) Work(context.Context) (keys.Work, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := r.work
+	r.work = keys.Work{}
+	return w, r.fail
 }
 
 // Live is keys.Client's.

@@ -667,7 +667,8 @@ func (x *UnmirroredRequest) GetLeaseId() string {
 
 type UnmirroredResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Keys          []*UnmirroredKey       `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"` // some; there may be more
+	Keys          []*UnmirroredKey       `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`     // some; there may be more
+	Unmade        []*Bucket              `protobuf:"bytes,2,rep,name=unmade,proto3" json:"unmade,omitempty"` // to be made in their stores and activated
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -705,6 +706,13 @@ func (*UnmirroredResponse) Descriptor() ([]byte, []int) {
 func (x *UnmirroredResponse) GetKeys() []*UnmirroredKey {
 	if x != nil {
 		return x.Keys
+	}
+	return nil
+}
+
+func (x *UnmirroredResponse) GetUnmade() []*Bucket {
+	if x != nil {
+		return x.Unmade
 	}
 	return nil
 }
@@ -812,9 +820,10 @@ const file_kms_service_kmsv1_jobs_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\".\n" +
 	"\x11UnmirroredRequest\x12\x19\n" +
-	"\blease_id\x18\x01 \x01(\tR\aleaseId\"J\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\"}\n" +
 	"\x12UnmirroredResponse\x124\n" +
-	"\x04keys\x18\x01 \x03(\v2 .chatelaine.kms.v1.UnmirroredKeyR\x04keys\"q\n" +
+	"\x04keys\x18\x01 \x03(\v2 .chatelaine.kms.v1.UnmirroredKeyR\x04keys\x121\n" +
+	"\x06unmade\x18\x02 \x03(\v2\x19.chatelaine.kms.v1.BucketR\x06unmade\"q\n" +
 	"\rUnmirroredKey\x121\n" +
 	"\x06bucket\x18\x01 \x01(\v2\x19.chatelaine.kms.v1.BucketR\x06bucket\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\fR\x05keyId\x12\x16\n" +
@@ -873,24 +882,25 @@ var file_kms_service_kmsv1_jobs_proto_depIdxs = []int32{
 	0,  // 5: chatelaine.kms.v1.StopRewrapResponse.job:type_name -> chatelaine.kms.v1.RewrapJob
 	0,  // 6: chatelaine.kms.v1.GetRewrapResponse.job:type_name -> chatelaine.kms.v1.RewrapJob
 	13, // 7: chatelaine.kms.v1.UnmirroredResponse.keys:type_name -> chatelaine.kms.v1.UnmirroredKey
-	16, // 8: chatelaine.kms.v1.UnmirroredKey.bucket:type_name -> chatelaine.kms.v1.Bucket
-	1,  // 9: chatelaine.kms.v1.JobService.StartRewrap:input_type -> chatelaine.kms.v1.StartRewrapRequest
-	3,  // 10: chatelaine.kms.v1.JobService.StopRewrap:input_type -> chatelaine.kms.v1.StopRewrapRequest
-	5,  // 11: chatelaine.kms.v1.JobService.GetRewrap:input_type -> chatelaine.kms.v1.GetRewrapRequest
-	7,  // 12: chatelaine.kms.v1.JobService.Report:input_type -> chatelaine.kms.v1.ReportRequest
-	9,  // 13: chatelaine.kms.v1.JobService.GetReportKey:input_type -> chatelaine.kms.v1.GetReportKeyRequest
-	11, // 14: chatelaine.kms.v1.MirrorFeed.Unmirrored:input_type -> chatelaine.kms.v1.UnmirroredRequest
-	2,  // 15: chatelaine.kms.v1.JobService.StartRewrap:output_type -> chatelaine.kms.v1.StartRewrapResponse
-	4,  // 16: chatelaine.kms.v1.JobService.StopRewrap:output_type -> chatelaine.kms.v1.StopRewrapResponse
-	6,  // 17: chatelaine.kms.v1.JobService.GetRewrap:output_type -> chatelaine.kms.v1.GetRewrapResponse
-	8,  // 18: chatelaine.kms.v1.JobService.Report:output_type -> chatelaine.kms.v1.ReportResponse
-	10, // 19: chatelaine.kms.v1.JobService.GetReportKey:output_type -> chatelaine.kms.v1.GetReportKeyResponse
-	12, // 20: chatelaine.kms.v1.MirrorFeed.Unmirrored:output_type -> chatelaine.kms.v1.UnmirroredResponse
-	15, // [15:21] is the sub-list for method output_type
-	9,  // [9:15] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	16, // 8: chatelaine.kms.v1.UnmirroredResponse.unmade:type_name -> chatelaine.kms.v1.Bucket
+	16, // 9: chatelaine.kms.v1.UnmirroredKey.bucket:type_name -> chatelaine.kms.v1.Bucket
+	1,  // 10: chatelaine.kms.v1.JobService.StartRewrap:input_type -> chatelaine.kms.v1.StartRewrapRequest
+	3,  // 11: chatelaine.kms.v1.JobService.StopRewrap:input_type -> chatelaine.kms.v1.StopRewrapRequest
+	5,  // 12: chatelaine.kms.v1.JobService.GetRewrap:input_type -> chatelaine.kms.v1.GetRewrapRequest
+	7,  // 13: chatelaine.kms.v1.JobService.Report:input_type -> chatelaine.kms.v1.ReportRequest
+	9,  // 14: chatelaine.kms.v1.JobService.GetReportKey:input_type -> chatelaine.kms.v1.GetReportKeyRequest
+	11, // 15: chatelaine.kms.v1.MirrorFeed.Unmirrored:input_type -> chatelaine.kms.v1.UnmirroredRequest
+	2,  // 16: chatelaine.kms.v1.JobService.StartRewrap:output_type -> chatelaine.kms.v1.StartRewrapResponse
+	4,  // 17: chatelaine.kms.v1.JobService.StopRewrap:output_type -> chatelaine.kms.v1.StopRewrapResponse
+	6,  // 18: chatelaine.kms.v1.JobService.GetRewrap:output_type -> chatelaine.kms.v1.GetRewrapResponse
+	8,  // 19: chatelaine.kms.v1.JobService.Report:output_type -> chatelaine.kms.v1.ReportResponse
+	10, // 20: chatelaine.kms.v1.JobService.GetReportKey:output_type -> chatelaine.kms.v1.GetReportKeyResponse
+	12, // 21: chatelaine.kms.v1.MirrorFeed.Unmirrored:output_type -> chatelaine.kms.v1.UnmirroredResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_jobs_proto_init() }

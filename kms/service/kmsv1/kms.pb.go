@@ -1479,6 +1479,7 @@ func (*ActivateBucketResponse) Descriptor() ([]byte, []int) {
 type RemoveBucketRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Unmade        bool                   `protobuf:"varint,2,opt,name=unmade,proto3" json:"unmade,omitempty"` // only where it was not activated, or else "conflict"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1518,6 +1519,13 @@ func (x *RemoveBucketRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *RemoveBucketRequest) GetUnmade() bool {
+	if x != nil {
+		return x.Unmade
+	}
+	return false
 }
 
 type RemoveBucketResponse struct {
@@ -2501,9 +2509,10 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\rOUTCOME_TAKEN\x10\x03\"+\n" +
 	"\x15ActivateBucketRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
-	"\x16ActivateBucketResponse\")\n" +
+	"\x16ActivateBucketResponse\"A\n" +
 	"\x13RemoveBucketRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06unmade\x18\x02 \x01(\bR\x06unmade\"\x16\n" +
 	"\x14RemoveBucketResponse\"\x89\x02\n" +
 	"\x06Bucket\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +

@@ -1,0 +1,106 @@
+package service
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"chatelaine/kms"
+	"chatelaine/kms/service/kmsv1"
+	"chatelaine/kms/service/kmsv1/kmsv1connect"
+)
+
+// bucketAPI is the BucketService.
+type bucketAPI struct {
+	manager  *kms.Manager
+	removals *removals
+}
+
+var _ kmsv1connect.BucketServiceHandler = (*bucketAPI)(nil)
+
+// RegisterNewBucket implements BucketService.
+func (b *bucketAPI) RegisterNewBucket(ctx context.Context, r *kmsv1.RegisterNewBucketRequest) (*kmsv1.RegisterNewBucketResponse, error) {
+	made, err := b.manager.RegisterBucket(ctx, kms.NewBucket{
+		Name: r.GetName(), Store: r.GetStore(), StoreName: r.GetStoreName(), Owner: r.GetOwner(), KEK: r.GetKek(),
+		Profile: kms.Profile(r.GetProfile()), ETag: kms.ETagMode(r.GetEtag()), EpochPeriod: r.GetEpochPeriod().AsDuration(),
+		Settle: b.removals.settle, Make: true, Change: changeOf(ctx, r.GetChange()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.removals.born(made.Space)
+	return &kmsv1.RegisterNewBucketResponse{Bucket: bucketDetails(made)}, nil
+}
+
+// ListAllBuckets implements BucketService.
+func (b *bucketAPI) ListAllBuckets(ctx context.Context, _ *kmsv1.ListAllBucketsRequest) (*kmsv1.ListAllBucketsResponse, error) {
+	all, err := b.manager.Buckets(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	out := &kmsv1.ListAllBucketsResponse{}
+	for _, one := range all {
+		out.Buckets = append(out.Buckets, bucketDetails(one))
+	}
+	return out, nil
+}
+
+// GetBucket implements BucketService.
+func (b *bucketAPI) GetBucket(ctx context.Context, r *kmsv1.GetBucketRequest) (*kmsv1.GetBucketResponse, error) {
+	found, err := b.manager.Bucket(ctx, r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	keys, err := b.manager.BucketKeys(ctx, r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	out := bucketDetails(found)
+	for _, k := range keys {
+		out.Keys = append(out.Keys, bucketKeyDetails(k))
+	}
+	return &kmsv1.GetBucketResponse{Bucket: out}, nil
+}
+
+// SetBucket implements BucketService.
+func (b *bucketAPI) SetBucket(ctx context.Context, r *kmsv1.SetBucketRequest) (*kmsv1.SetBucketResponse, error) {
+	before, err := b.manager.Bucket(ctx, r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	settings := kms.BucketSettings{KEK: r.Kek, Owner: r.Owner, EpochPeriod: duration(r.GetEpochPeriod())}
+	if r.Profile != nil {
+		profile := kms.Profile(r.GetProfile())
+		settings.Profile = &profile
+	}
+	set, err := b.manager.SetBucket(ctx, r.GetName(), settings, changeOf(ctx, r.GetChange()))
+	if err != nil {
+		return nil, err
+	}
+	return &kmsv1.SetBucketResponse{Bucket: bucketDetails(set), KekBefore: before.KEK}, nil
+}
+
+// RotateBucket implements BucketService.
+func (b *bucketAPI) RotateBucket(ctx context.Context, r *kmsv1.RotateBucketRequest) (*kmsv1.RotateBucketResponse, error) {
+	rotated, err := b.manager.RotateBucket(ctx, r.GetName(), changeOf(ctx, r.GetChange()))
+	if err != nil {
+		return nil, err
+	}
+	return &kmsv1.RotateBucketResponse{Bucket: bucketDetails(rotated)}, nil
+}
+
+func bucketDetails(b kms.Bucket) *kmsv1.BucketDetails {
+	return &kmsv1.BucketDetails{Bucket: bucketMessage(b), EpochPeriod: durationpb.New(b.EpochPeriod), History: eventMessages(b.History)}
+}
+
+func bucketKeyDetails(k kms.BucketKey) *kmsv1.BucketKeyDetails {
+	out := &kmsv1.BucketKeyDetails{
+		Id: k.ID.String(), Epoch: k.Epoch, Kek: refMessage(kms.KeyRef{Name: k.KEK, Version: k.KEKVersion}),
+		Created: timestamppb.New(k.Created), Mirrored: k.Mirrored,
+	}
+	for _, ref := range k.Stale {
+		out.Stale = append(out.Stale, refMessage(ref))
+	}
+	return out
+}
