@@ -25,7 +25,7 @@ func TestRecordsThatWereWrappedAnewAreMirrored(t *testing.T) {
 	if n, err := w.work(t.Context()); n != 1 || err == nil {
 		t.Errorf("got %d done, %v", n, err)
 	}
-	if got := w.stored(t, "there-bucket", mirrorPrefix+hex.EncodeToString(key.ID[:])); got != "new record" {
+	if got := w.stored(t, "there-bucket", MirrorPrefix+hex.EncodeToString(key.ID[:])); got != "new record" {
 		t.Errorf("got %q", got)
 	}
 	if n, err := w.work(t.Context()); n != 0 || err != nil {
