@@ -16,13 +16,17 @@ const (
 	ActionShred   Action = "bucket.shred"
 	ActionPolicy  Action = "policy.put" // of the access policies
 	ActionRules   Action = "rules.put"  // of dual control itself
+	ActionRestore Action = "registry.restore"
 )
+
+// RegistryResource names the whole registry to rules of dual control.
+const RegistryResource = "registry"
 
 // Operation is what somebody wants done. All of it is what approvers sign, so an
 // approval of one operation permits no other.
 type Operation struct {
 	Action   Action
-	Resource string // "key/<name>", "key/<name>.v<n>", "bucket/<name>", "policy", "rules"
+	Resource string // "key/<name>", "key/<name>.v<n>", "bucket/<name>", "policy", "rules", "registry"
 	// Params are all further inputs that change the effect, such as the digest of a
 	// new policy. Names and values are UTF-8.
 	Params map[string]string

@@ -30,7 +30,7 @@ const (
 func Actions() []kms.Action {
 	return []kms.Action{
 		kms.ActionUse, kms.ActionBlock, kms.ActionUnblock, kms.ActionDestroy,
-		kms.ActionSet, kms.ActionShred, kms.ActionPolicy, kms.ActionRules,
+		kms.ActionSet, kms.ActionShred, kms.ActionPolicy, kms.ActionRules, kms.ActionRestore,
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 // recoveryAPI is the RecoveryService.
 type recoveryAPI struct {
 	manager *kms.Manager
-	kmsv1connect.UnimplementedRecoveryServiceHandler
 }
 
 var _ kmsv1connect.RecoveryServiceHandler = (*recoveryAPI)(nil)

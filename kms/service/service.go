@@ -100,7 +100,8 @@ func New(c Config) (*Service, error) {
 	s.mux.Handle(kmsv1connect.NewPolicyServiceHandler(&policyAPI{manager: c.Manager}, append(options, connect.WithReadMaxBytes(maxPolicyRequest))...))
 	s.mux.Handle(kmsv1connect.NewPolicyFeedHandler(&policyFeed{manager: c.Manager, leased: gateway.leased}, options...))
 	s.mux.Handle(kmsv1connect.NewBlockServiceHandler(s.blocks, options...))
-	s.mux.Handle(kmsv1connect.NewRecoveryServiceHandler(&recoveryAPI{manager: c.Manager}, options...))
+	s.mux.Handle(kmsv1connect.NewRecoveryServiceHandler(&recoveryAPI{manager: c.Manager},
+		append(options, connect.WithReadMaxBytes(maxSnapshotMessage))...))
 	if c.Approvals != nil {
 		s.mux.Handle(kmsv1connect.NewApprovalServiceHandler(&approvalAPI{control: c.Approvals},
 			append(options, connect.WithReadMaxBytes(maxApprovalRequest))...))

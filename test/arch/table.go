@@ -43,6 +43,7 @@ type Reach struct{ From, To string }
 
 // Modules of others, by short names.
 const (
+	age        = "filippo.io/age"
 	aws        = "github.com/aws"
 	cedar      = "github.com/cedar-policy/cedar-go"
 	cobra      = "github.com/spf13/cobra"
@@ -110,6 +111,7 @@ func Table() []Folder {
 
 		{Dir: "kms", Allow: []string{uuid, xsync, zap}, Tests: []string{"kms/..."}},
 		{Dir: "kms/approval", Allow: []string{"kms", "kms/config/settings", xcrypto, zap}, Tests: []string{"kms/..."}},
+		{Dir: "kms/backup", Allow: []string{"kms", age}},
 		{Dir: "kms/config", Allow: []string{"kms/config/settings"}},
 		{Dir: "kms/config/settings", Allow: []string{yaml}},
 		{Dir: "kms/kmstest", Allow: []string{"kms"}, Tests: []string{"kms/softkey", zap}},
