@@ -26,11 +26,17 @@ func newSite(t *testing.T, args ...string) *site {
 	t.Helper()
 	dir := t.TempDir()
 	s := &site{dir: dir, program: startUp(t, nil, append([]string{"--data", filepath.Join(dir, ".run")}, args...)...)}
-	s.s3 = s3.New(s3.Options{
-		BaseEndpoint: aws.String(s.said(t, "endpoint")), Region: "us-east-1", UsePathStyle: true, RetryMaxAttempts: 1,
-		Credentials: awscredentials.NewStaticCredentialsProvider(s.said(t, "access key"), s.said(t, "secret"), ""),
-	})
+	s.s3 = s3Of(t, s.program)
 	return s
+}
+
+// s3Of is a client of what `chatelaine up` serves, as its first user.
+func s3Of(t *testing.T, p *program) *s3.Client {
+	t.Helper()
+	return s3.New(s3.Options{
+		BaseEndpoint: aws.String(p.said(t, "endpoint")), Region: "us-east-1", UsePathStyle: true, RetryMaxAttempts: 1,
+		Credentials: awscredentials.NewStaticCredentialsProvider(p.said(t, "access key"), p.said(t, "secret"), ""),
+	})
 }
 
 // run runs a command and wants an exit code; its texts are in what it returns.

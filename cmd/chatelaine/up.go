@@ -23,7 +23,7 @@ import (
 
 // upOptions are the flags of `chatelaine up`. Flags win over the file.
 type upOptions struct {
-	data, listen, admin, backend, kek, file, logLevel, logFormat string
+	data, listen, admin, backend, kek, file, user, logLevel, logFormat string
 
 	recover bool
 }
@@ -39,7 +39,8 @@ real one with --backend), and home/, which never leaves: the token, the state of
 key service, the log of decisions.
 
 CHATELAINE_ACCESS_KEY_ID and CHATELAINE_SECRET_ACCESS_KEY fix the credentials of the
-first user; without them, some are made once and shown at every start.
+first user; without them, some are made once and shown at every start. The user is
+called --user, and owns the buckets that it makes.
 CHATELAINE_BACKEND_ACCESS_KEY_ID and CHATELAINE_BACKEND_SECRET_ACCESS_KEY are the
 gateway's own for an s3:// backend.
 
@@ -71,6 +72,7 @@ func upCommand() *cobra.Command {
 	flags.StringVar(&o.backend, "backend", "", "where sealed objects lie: file:///folder, s3://host:port?region=... or s3+http://host:port (default DATA/cloud)")
 	flags.StringVar(&o.kek, "kek", "softhsm", "what holds the keys: softhsm or softkey (plain files)")
 	flags.StringVar(&o.file, "config", "", "the gateway's configuration file; flags win over it")
+	flags.StringVar(&o.user, "user", firstUser, "the first user's name, which owns what it makes: 1 to 128 visible ASCII characters, no /")
 	flags.BoolVar(&o.recover, "recover", false, "the state was lost, or put back from a backup: take over the keys of the token (see `chatelaine recover`)")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&o.logFormat, "log-format", "console", "json or console")
@@ -298,7 +300,7 @@ func announce(ctx context.Context, p *plane, kmsProcess *child, logger *zap.Logg
 		return err
 	}
 	defer clients.Close()
-	if g.user, err = ensureUser(ctx, clients.Admin, g.user); err != nil {
+	if g.user, err = ensureUser(ctx, clients.Admin, g.options.user, g.user); err != nil {
 		return err
 	}
 	if err := waitReady(ctx, p, logger); err != nil {

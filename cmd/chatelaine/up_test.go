@@ -10,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 func TestUpServesAndASecondStartHasTheSameUser(t *testing.T) {
@@ -82,6 +85,46 @@ func TestEnvironmentFixesTheFirstUser(t *testing.T) {
 	if p.said(t, "secret") != "second-secret" {
 		t.Errorf("without the environment: got %s", p.out.String())
 	}
+}
+
+func TestFirstUserIsNamedAfterItsAccessKey(t *testing.T) {
+	t.Parallel()
+	p := startUp(t, []string{"CHATELAINE_ACCESS_KEY_ID=AKIAMINE", "CHATELAINE_SECRET_ACCESS_KEY=first-secret"},
+		"--data", filepath.Join(t.TempDir(), "data"), "--kek", "softkey", "--user", "AKIAMINE")
+	if got := ownerShown(t, p); got != "AKIAMINE" {
+		t.Errorf("buckets belong to %q, want AKIAMINE", got)
+	}
+}
+
+func TestEachUserKeepsItsAccessKey(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	ids := map[string]string{}
+	for _, user := range []string{"ann", "bob", "ann"} {
+		p := startUp(t, nil, "--data", data, "--kek", "softkey", "--user", user)
+		id := p.said(t, "access key")
+		if ids[user] != "" && ids[user] != id {
+			t.Errorf("%s: got %s, want %s again", user, id, ids[user])
+		}
+		if got := ownerShown(t, p); got != user {
+			t.Errorf("%s's access key is %q's", user, got)
+		}
+		ids[user] = id
+		p.stop(t, syscall.SIGINT)
+	}
+	if ids["ann"] == ids["bob"] {
+		t.Error("two users have one access key")
+	}
+}
+
+// ownerShown is who S3 says owns the buckets of the first user.
+func ownerShown(t *testing.T, p *program) string {
+	t.Helper()
+	out, err := s3Of(t, p).ListBuckets(t.Context(), &s3.ListBucketsInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return aws.ToString(out.Owner.ID)
 }
 
 func TestTwoOnOneDataFolder(t *testing.T) {

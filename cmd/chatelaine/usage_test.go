@@ -51,6 +51,7 @@ func TestMistakesEndWithCode2AndSayWhatIsWrong(t *testing.T) {
 		"backend password":    {up("--backend", "s3://u:hunter2@h"), nil, "backends.main.url: holds credentials"},
 		"backend option":      {up("--backend", "s3://h?regoin=x"), nil, "regoin"},
 		"half credentials":    {up(), []string{"CHATELAINE_ACCESS_KEY_ID=x"}, "one is missing"},
+		"user":                {up("--user", "two words"), nil, `principal "two words"`},
 		"no such file":        {up("--config", filepath.Join(dir, "none")), nil, "no such file"},
 		"unknown key":         {up("--config", file("a", "lisen: x")), nil, "lisen: is not a setting"},
 		"own KMS":             {up("--config", file("b", "kms: {address: 'unix:///x'}")), nil, "`up` runs its own"},

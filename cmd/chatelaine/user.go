@@ -9,7 +9,7 @@ import (
 	"chatelaine/kms/service/kmsv1/kmsv1connect"
 )
 
-// firstUser is the principal that `chatelaine up` makes.
+// firstUser is the principal that `chatelaine up` makes where --user names no other.
 const firstUser = "first-user"
 
 // credentials are an S3 access key. The secret does not print, not even from inside
@@ -33,12 +33,12 @@ func userFromEnvironment() (credentials, error) {
 	return newCredentials(id, secret), nil
 }
 
-// ensureUser makes the first user where there is none, and returns its credentials:
+// ensureUser makes the user of a name where there is none, and returns its credentials:
 // those wanted, or else those that it had at the last start.
-func ensureUser(ctx context.Context, admin kmsv1connect.AdminServiceClient, wanted credentials) (credentials, error) {
+func ensureUser(ctx context.Context, admin kmsv1connect.AdminServiceClient, name string, wanted credentials) (credentials, error) {
 	if wanted.id != "" {
 		_, err := admin.EnsureAccessKey(ctx, &kmsv1.EnsureAccessKeyRequest{
-			Id: wanted.id, Secret: wanted.secret(), Principal: firstUser, Replace: true, Revealable: true,
+			Id: wanted.id, Secret: wanted.secret(), Principal: name, Replace: true, Revealable: true,
 		})
 		return wanted, err
 	}
@@ -46,19 +46,19 @@ func ensureUser(ctx context.Context, admin kmsv1connect.AdminServiceClient, want
 	if err != nil {
 		return credentials{}, err
 	}
-	if id := newestOf(known.GetAccessKeys()); id != "" {
+	if id := newestOf(name, known.GetAccessKeys()); id != "" {
 		revealed, err := admin.RevealAccessKey(ctx, &kmsv1.RevealAccessKeyRequest{Id: id})
 		return newCredentials(id, revealed.GetSecret()), err
 	}
-	made, err := admin.CreateAccessKey(ctx, &kmsv1.CreateAccessKeyRequest{Principal: firstUser, Revealable: true})
+	made, err := admin.CreateAccessKey(ctx, &kmsv1.CreateAccessKeyRequest{Principal: name, Revealable: true})
 	return newCredentials(made.GetAccessKey().GetId(), made.GetSecret()), err
 }
 
-// newestOf is the id of the first user's newest usable access key, or empty.
-func newestOf(known []*kmsv1.AccessKey) string {
+// newestOf is the id of a user's newest usable access key, or empty.
+func newestOf(name string, known []*kmsv1.AccessKey) string {
 	var newest *kmsv1.AccessKey
 	for _, key := range known {
-		if key.GetPrincipal() != firstUser || !key.GetRevealable() || key.GetStatus() != "active" {
+		if key.GetPrincipal() != name || !key.GetRevealable() || key.GetStatus() != "active" {
 			continue
 		}
 		if newest == nil || key.GetCreated().AsTime().After(newest.GetCreated().AsTime()) {
