@@ -21,7 +21,8 @@ func (r *report) write(t *testing.T, name string) {
 	var b strings.Builder
 	b.WriteString("# versitygw's S3 suite through the gateway\n\n" +
 		"Written by `go test ./test/compat -run TestVersitygwSuite`. \"MinIO\" is MinIO itself, \"over MinIO\" the gateway\n" +
-		"with sealed objects in that MinIO, \"over files\" what `make up` starts.\n\n" + r.summary())
+		"with sealed objects in that MinIO, \"over files\" what `make up` starts. The gateway's user is called by its access\n" +
+		"key's id (`chatelaine up --user`), as the suite knows accounts by nothing else.\n\n" + r.summary())
 	r.groups(&b)
 	r.delta(&b)
 	r.failures(&b)

@@ -81,10 +81,10 @@ func TestVersitygwSuite(t *testing.T) {
 		{"filestore", func() *servers.S3 { return nil }, func(string) bool { return true }, &r.files},
 	} {
 		t.Run(target.name, func(t *testing.T) {
-			got := s.run(t, newWorld(t, target.cloud()).account, s.names)
+			got := s.run(t, newNamesakeWorld(t, target.cloud()).account, s.names)
 			v := judge(got, target.must, explained[target.name])
 			if len(v.unexplained) > 0 { // once more, alone, on servers that nobody has used
-				maps.Copy(got, s.run(t, newWorld(t, target.cloud()).account, v.unexplained))
+				maps.Copy(got, s.run(t, newNamesakeWorld(t, target.cloud()).account, v.unexplained))
 				v = judge(got, target.must, explained[target.name])
 			}
 			for _, name := range v.unexplained {

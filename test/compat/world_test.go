@@ -105,6 +105,20 @@ func newWorld(t *testing.T, cloud *servers.S3) *world { return newWorldWith(t, c
 // newWorldWith starts one on HTTPS where there is an authority to sign for it.
 func newWorldWith(t *testing.T, cloud *servers.S3, trusted *authority) *world {
 	t.Helper()
+	return startWorld(t, cloud, trusted, &harness.Options{})
+}
+
+// newNamesakeWorld starts one whose user is called by its access key's id: versitygw,
+// and so its suite, knows accounts by nothing else.
+func newNamesakeWorld(t *testing.T, cloud *servers.S3) *world {
+	t.Helper()
+	user := harness.NewCredentials()
+	return startWorld(t, cloud, nil, &harness.Options{User: user, Args: []string{"--user", user.AccessKeyID}})
+}
+
+// startWorld fills in where the product, its data and its cloud are.
+func startWorld(t *testing.T, cloud *servers.S3, trusted *authority, o *harness.Options) *world {
+	t.Helper()
 	if os.Getenv("CHATELAINE_SOFTHSM_MODULE") == "" {
 		program(t, "softhsm2-util")
 	}
@@ -113,7 +127,7 @@ func newWorldWith(t *testing.T, cloud *servers.S3, trusted *authority) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	o := &harness.Options{Binary: product, Data: filepath.Join(dir, "data")}
+	o.Binary, o.Data = product, filepath.Join(dir, "data")
 	o.Backend, o.Env = backend(cloud)
 	if trusted != nil {
 		o.Config, o.TLS = trusted.serve(t), true
