@@ -275,7 +275,14 @@ func (r *restoration) apply(ctx context.Context, digest string) error {
 		}
 		t.If, t.Put = grant.If, grant.Put
 	}
-	if err := r.commitAll(ctx, t); err != nil {
+	first := slices.IndexFunc(r.puts, func(i Item) bool { return restoreRank(i.Key) >= restoreRank(bucketKeysRoot) })
+	if first < 0 {
+		first = len(r.puts)
+	}
+	if err := r.commitAll(ctx, t, r.puts[:first]); err != nil {
+		return err
+	}
+	if err := r.commitAll(ctx, Transaction{}, r.puts[first:]); err != nil {
 		return err
 	}
 	for name, versions := range r.keks {
@@ -300,14 +307,23 @@ const (
 	restoreBytes = 1 << 20
 )
 
-func (r *restoration) commitAll(ctx context.Context, t Transaction) error {
-	size := 0
-	for _, item := range r.puts {
-		if len(t.Put) >= restoreBatch || len(t.Put) > 0 && size+len(item.Value) > restoreBytes {
+func (r *restoration) commitAll(ctx context.Context, t Transaction, puts []Item) error {
+	size, held := 0, map[string]bool{}
+	for _, item := range puts {
+		if len(t.If) >= restoreBatch || len(t.Put) >= restoreBatch || len(t.Put) > 0 && size+len(item.Value) > restoreBytes {
 			if err := r.registry.Commit(ctx, t); err != nil {
 				return err
 			}
 			t, size = Transaction{}, 0
+			clear(held)
+		}
+		is, err := r.kekOf(ctx, item)
+		if err != nil {
+			return err
+		}
+		if is.Key != "" && !held[is.Key] {
+			held[is.Key] = true
+			t.If = append(t.If, is)
 		}
 		t.If = append(t.If, Condition{Key: item.Key, Revision: r.present[item.Key].Revision})
 		t.Put = append(t.Put, item)
@@ -317,6 +333,27 @@ func (r *restoration) commitAll(ctx context.Context, t Transaction) error {
 		return nil
 	}
 	return r.registry.Commit(ctx, t)
+}
+
+// kekOf is the condition that the KEK of a wrapped record has not changed, so that
+// nothing is put under a version whose destruction begins. Its own record was written
+// by an earlier transaction, as wrapped records are never in one with it.
+func (r *restoration) kekOf(ctx context.Context, item Item) (Condition, error) {
+	if !strings.HasPrefix(item.Key, bucketKeysRoot) && !strings.HasPrefix(item.Key, accessKeyPath("")) {
+		return Condition{}, nil
+	}
+	ref, _, _, err := sealedRecord(item)
+	if err != nil {
+		return Condition{}, err
+	}
+	s, err := r.kekRecord(ctx, ref.Name)
+	if err != nil {
+		return Condition{}, fmt.Errorf("record %q: %w", item.Key, err)
+	}
+	if v := s.record.Version(ref.Version); v != nil && v.Destruction != nil {
+		return Condition{}, fmt.Errorf("%w: record %q is under %s, which is to be destroyed: take that back first", ErrDisabled, item.Key, ref)
+	}
+	return s.is, nil
 }
 
 // restoreRank orders records; what is not listed comes in the place of the empty name.

@@ -88,7 +88,7 @@ func recoveredMessage(b kms.BucketReport) *kmsv1.RecoveredBucket {
 	out := &kmsv1.RecoveredBucket{
 		Name: b.Name, Store: b.Store, StoreName: b.StoreName, Owner: b.Owner, Space: b.Space,
 		Kek: b.KEK, Profile: string(b.Profile), Etag: string(b.ETag), Outcome: string(b.Outcome),
-		NewKeys: uint64(b.New), KnownKeys: uint64(b.Known), NewestEpoch: b.Newest, //nolint:gosec // G115: counts
+		NewKeys: uint64(b.New), KnownKeys: uint64(b.Known), NewestEpoch: b.Newest,
 		Missing: b.Missing, MissingCount: b.MissingCount, Warnings: b.Warnings, Problem: b.Problem,
 	}
 	for _, p := range b.Refused {

@@ -145,7 +145,7 @@ func (a *recoveryAPI) restore(ctx context.Context, s kms.Snapshot, o *kmsv1.Rest
 		out.Notes = append(out.Notes, fmt.Sprintf("%d requests for approvals that were open in the backup are closed, as they may have been used since", closed))
 	}
 	for _, k := range report.Kinds {
-		out.Kinds = append(out.Kinds, &kmsv1.RestoredKind{Kind: k.Kind, Added: uint64(k.Added), Kept: uint64(k.Kept), Left: uint64(k.Left)}) //nolint:gosec // G115: counts
+		out.Kinds = append(out.Kinds, &kmsv1.RestoredKind{Kind: k.Kind, Added: uint64(k.Added), Kept: uint64(k.Kept), Left: uint64(k.Left)})
 	}
 	return out, nil
 }

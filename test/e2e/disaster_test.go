@@ -199,3 +199,53 @@ func (w *world) hideMirrors(bucket string, f func()) {
 		w.t.Fatal(err)
 	}
 }
+
+// TestABackupBringsUsersBackAndRecoveryWhatIsNewer loses the state after a backup, and
+// more was written since.
+func TestABackupBringsUsersBackAndRecoveryWhatIsNewer(t *testing.T) {
+	program(t, "ssh-keygen")
+	w := newWorld(t, cloud{})
+	identity := filepath.Join(t.TempDir(), "operator")
+	if out, err := exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", identity).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	old := w.bucket()
+	objects := map[string][]byte{}
+	w.fill(objects, 0, old)
+	file := filepath.Join(t.TempDir(), "registry.age")
+	backup := []string{"backup", file, "--recipients-file", identity + ".pub", "--identity", identity}
+	w.must(backup...)
+	if text, code := w.command(backup...); code != 2 || !strings.Contains(text, "not written over") {
+		t.Errorf("a second backup into the same file: code %d: %s", code, text)
+	}
+	w.must("key", "rotate", "main")
+	fresh := w.bucket()
+	w.fill(objects, 1, old, fresh)
+	w.loseState()
+
+	// The user of the backup comes back, and another one is first here.
+	user := w.options.User
+	w.options.User = harness.NewCredentials()
+	w.options.Args = []string{"--recover"}
+	w.up()
+	w.options.Args = nil
+	restore := []string{"restore", file, "--identity", identity}
+	if text, code := w.command(restore...); code == 0 || !strings.Contains(text, "--merge") {
+		t.Errorf("into a registry with a user: code %d: %s", code, text)
+	}
+	if text := w.must(append(restore, "--merge")...); !strings.Contains(text, "nothing was changed") {
+		t.Errorf("a dry run: %s", text)
+	}
+	w.must(append(restore, "--merge", "--apply")...)
+	text := w.must("recover", "--backend", w.backendURL(), "--owner", "first-user", "--apply")
+	if !strings.Contains(text, "made") {
+		t.Errorf("recovering what is newer: %s", text)
+	}
+	w.allThere(objects)
+	c := rawClient(w.Endpoint, user)
+	send(t, c, harness.Request{Method: http.MethodGet, Path: "/" + old + "/round-0/1"}).want(http.StatusOK)
+
+	if text, code := w.command("restore", identity, "--identity", identity); code == 0 || !strings.Contains(text, "damaged") {
+		t.Errorf("what is no backup: code %d: %s", code, text)
+	}
+}
