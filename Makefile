@@ -58,7 +58,7 @@ lint: ## vet, build without cgo, golangci-lint
 
 # What reads what anybody on the network may send: package and target.
 FUZZED := gateway/s3api:FuzzTarget gateway/s3api:FuzzXML gateway/s3api:FuzzLifecycle gateway/sigv4:FuzzChunked gateway/sigv4:FuzzVerify \
-	kms/approval:FuzzParseStatement kms/approval:FuzzSignature kms/approval:FuzzBundle kms/approval:FuzzParseRules kms/policy:FuzzCheck
+	kms/approval:FuzzParseStatement kms/approval:FuzzSignature kms/approval:FuzzBundle kms/approval:FuzzParseRules kms/policy:FuzzCheck kms:FuzzVerifyReport
 FUZZTIME ?= 60s
 
 .PHONY: fuzz

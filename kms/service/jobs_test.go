@@ -55,3 +55,16 @@ func TestGatewaysAreToldWhichRecordsToMirrorAnew(t *testing.T) {
 	_, err = c.Mirrors.Unmirrored(t.Context(), &kmsv1.UnmirroredRequest{LeaseId: "none"})
 	wantErr(t, err, kms.ErrLease)
 }
+
+func TestJobsBucketsAndUsersAreForAdministratorsAndMirrorsForGateways(t *testing.T) {
+	for path, want := range map[string]peer{
+		"/chatelaine.kms.v1.JobService/StartRewrap":   {admin: true},
+		"/chatelaine.kms.v1.BucketService/SetBucket":  {admin: true},
+		"/chatelaine.kms.v1.UserService/RotateSecret": {admin: true},
+		"/chatelaine.kms.v1.MirrorFeed/Unmirrored":    {gateway: true},
+	} {
+		if other := (peer{admin: !want.admin, gateway: !want.gateway}); !want.may(path) || other.may(path) {
+			t.Errorf("%s: %+v may %t, %+v may %t", path, want, want.may(path), other, other.may(path))
+		}
+	}
+}
