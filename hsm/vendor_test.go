@@ -129,6 +129,7 @@ func loginScripts() []script {
 			says: "a wrong PIN: one attempt", open: ErrPIN, device: func(f *fakeModule) { f.attempts = 3 },
 			config: func(c *Config) { c.PIN = NewPIN("0000") },
 		},
+		{says: "a PIN that was changed: one attempt, whatever the traffic", device: func(f *fakeModule) { f.attempts = 3 }, play: playChangedPIN},
 		{says: "a second login with a wrong PIN says CKR_USER_ALREADY_LOGGED_IN", play: playSecondLogin},
 		{says: "a PIN that is locked", open: ErrPIN, device: func(f *fakeModule) { f.tokens[0].flags |= ckfUserPINLocked }},
 		{says: "a PIN that one more mistake locks", open: ErrPIN, device: func(f *fakeModule) { f.tokens[0].flags |= ckfUserPINFinalTry }},
@@ -320,6 +321,28 @@ func playSecondLogin(t *testing.T, f *fakeModule, token *Token, k Key) {
 		t.Errorf("got %v, want ErrInUse", err)
 	}
 	playRoundTrip(t, f, token, k)
+}
+
+// playChangedPIN: 500 callers at once, and the token does not lock.
+func playChangedPIN(t *testing.T, f *fakeModule, token *Token, k Key) {
+	mustGenerate(t, token, k)
+	before := f.count(&f.logins)
+	f.set(func() { f.pin, f.dead = "other", true })
+	answers := make(chan error, 500)
+	for range cap(answers) {
+		go func() {
+			_, err := token.Encrypt(t.Context(), k, []byte("secret"), nil)
+			answers <- err
+		}()
+	}
+	for range cap(answers) {
+		if err := <-answers; !errors.Is(err, ErrPIN) || !strings.Contains(err.Error(), "correct the PIN and restart") {
+			t.Fatalf("got %v, want ErrPIN with advice", err)
+		}
+	}
+	if got := f.count(&f.logins) - before; got != 1 {
+		t.Errorf("the PIN was given %d times, want 1", got)
+	}
 }
 
 func playLockedMeanwhile(t *testing.T, f *fakeModule, token *Token, k Key) {
