@@ -19,6 +19,7 @@ import (
 	"chatelaine/kms"
 	kmsconfig "chatelaine/kms/config"
 	"chatelaine/kms/softkey"
+	"chatelaine/kms/transit"
 )
 
 // This file is the only list of drivers: of stores for the gateway and of providers
@@ -97,6 +98,35 @@ func openProvider(ctx context.Context, c kmsconfig.Provider, watch *hsmWatch, lo
 		provider, err := softkey.New(softkey.Config{Name: softkey.Name, Dir: c.SoftKey.Dir, Logger: logger})
 		return softkey.Name, provider, err
 	}
+	if c.Transit != nil {
+		provider, err := openTransit(ctx, *c.Transit, logger)
+		return "transit", provider, err
+	}
 	provider, err := openPKCS11(ctx, *c.PKCS11, watch, logger)
 	return "pkcs11", provider, err
+}
+
+func openTransit(ctx context.Context, c kmsconfig.Transit, logger *zap.Logger) (kms.Provider, error) {
+	login := transit.Auth{}
+	if c.Token != nil {
+		login.Token = &transit.Token{Read: c.Token.Secret().Read}
+	}
+	if c.AppRole != nil {
+		login.AppRole = &transit.AppRole{Mount: c.AppRole.Mount, RoleID: c.AppRole.RoleID, SecretID: c.AppRole.SecretID().Read}
+	}
+	if c.Kubernetes != nil {
+		login.Kubernetes = &transit.Kubernetes{Mount: c.Kubernetes.Mount, Role: c.Kubernetes.Role, TokenFile: c.Kubernetes.TokenFile}
+	}
+	if c.Certificate != nil {
+		own := transit.Certificate(*c.Certificate)
+		login.Certificate = &own
+	}
+	provider, err := transit.New(ctx, transit.Config{
+		Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, Prefix: c.Prefix, CAFile: c.CAFile,
+		Auth: login, Deadline: c.Deadline, Logger: logger,
+	})
+	if errors.Is(err, kms.ErrInvalid) {
+		return nil, usageError{err}
+	}
+	return provider, err
 }

@@ -87,14 +87,55 @@ func (s State) check(p *settings.Problems) {
 }
 
 func (v Provider) check(p *settings.Problems) {
-	if (v.PKCS11 == nil) == (v.SoftKey == nil) {
-		p.Add("provider", "wants exactly one of pkcs11 and softkey")
+	if count(v.PKCS11 != nil, v.Transit != nil, v.SoftKey != nil) != 1 {
+		p.Add("provider", "wants exactly one of pkcs11, transit and softkey")
 	}
 	if v.PKCS11 != nil {
 		v.PKCS11.check(p)
 	}
+	if v.Transit != nil {
+		v.Transit.check("provider.transit", p)
+	}
 	if v.SoftKey != nil {
 		p.Required("provider.softkey.dir", v.SoftKey.Dir)
+	}
+}
+
+// count is how many are true.
+func count(given ...bool) int {
+	n := 0
+	for _, one := range given {
+		if one {
+			n++
+		}
+	}
+	return n
+}
+
+func (v *Transit) check(path string, p *settings.Problems) {
+	p.Required(path+".address", v.Address)
+	if v.Deadline < 0 {
+		p.Add(path+".deadline", "is negative")
+	}
+	if count(v.Token != nil, v.AppRole != nil, v.Kubernetes != nil, v.Certificate != nil) != 1 {
+		p.Add(path, "wants exactly one of token, approle, kubernetes and certificate")
+	}
+	if v.Token != nil && count(v.Token.File != "", v.Token.Env != "") != 1 {
+		p.Add(path+".token", "wants exactly one of file and env")
+	}
+	if v.AppRole != nil {
+		p.Required(path+".approle.role_id", v.AppRole.RoleID)
+		v.AppRole.SecretID().Check(path+".approle.secret_id", p)
+		if !v.AppRole.SecretID().Given() {
+			p.Add(path+".approle", "wants secret_id_file or secret_id_env")
+		}
+	}
+	if v.Kubernetes != nil {
+		p.Required(path+".kubernetes.role", v.Kubernetes.Role)
+	}
+	if v.Certificate != nil {
+		p.Required(path+".certificate.cert_file", v.Certificate.CertFile)
+		p.Required(path+".certificate.key_file", v.Certificate.KeyFile)
 	}
 }
 

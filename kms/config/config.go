@@ -80,6 +80,7 @@ type State struct {
 // Provider is where KEKs live.
 type Provider struct {
 	PKCS11  *PKCS11  `yaml:"pkcs11"`
+	Transit *Transit `yaml:"transit"`
 	SoftKey *SoftKey `yaml:"softkey"`
 }
 
@@ -141,6 +142,75 @@ func (t Token) PIN() settings.Secret { return settings.Secret{File: t.PINFile, E
 
 // PIN says where the first token's PIN is.
 func (p PKCS11) PIN() settings.Secret { return p.First().PIN() }
+
+// Transit is the transit engine of a HashiCorp Vault or OpenBao. Exactly one of Token,
+// AppRole, Kubernetes and Certificate says how to log in. What the policy must allow is
+// in deploy/examples/vault-policy.hcl.
+type Transit struct {
+	// Address is https://host:port. Required. Plain http is taken for a loopback
+	// address alone, where an agent may listen.
+	Address string `yaml:"address"`
+	// Namespace of Vault Enterprise or OpenBao. Empty: the root namespace, or none.
+	Namespace string `yaml:"namespace"`
+	// Mount is the path of the engine. transit.
+	Mount string `yaml:"mount"`
+	// Prefix begins the names of our keys. Empty: none. Installations that share an
+	// engine need different ones.
+	Prefix string `yaml:"prefix"`
+	// CAFile holds the authorities of the server's certificate, in PEM. Empty: the
+	// system's.
+	CAFile      string              `yaml:"ca_file"`
+	Token       *TransitToken       `yaml:"token"`
+	AppRole     *TransitAppRole     `yaml:"approle"`
+	Kubernetes  *TransitKubernetes  `yaml:"kubernetes"`
+	Certificate *TransitCertificate `yaml:"certificate"`
+	// Deadline is the longest that a call may take. 10s.
+	Deadline time.Duration `yaml:"deadline"`
+}
+
+// TransitToken is a token that somebody else obtains, such as Vault Agent. It is
+// renewed, and read anew when Vault refuses it. It needs the policy "default".
+type TransitToken struct {
+	File string `yaml:"file"`
+	Env  string `yaml:"env"`
+}
+
+// Secret says where the token is.
+func (t TransitToken) Secret() settings.Secret { return settings.Secret{File: t.File, Env: t.Env} }
+
+// TransitAppRole logs in by AppRole. The secret id is read for each login.
+type TransitAppRole struct {
+	// Mount is the path of the auth method. approle.
+	Mount        string `yaml:"mount"`
+	RoleID       string `yaml:"role_id"`
+	SecretIDFile string `yaml:"secret_id_file"`
+	SecretIDEnv  string `yaml:"secret_id_env"`
+}
+
+// SecretID says where the secret id is.
+func (t TransitAppRole) SecretID() settings.Secret {
+	return settings.Secret{File: t.SecretIDFile, Env: t.SecretIDEnv}
+}
+
+// TransitKubernetes logs in with the token of the pod's service account.
+type TransitKubernetes struct {
+	// Mount is the path of the auth method. kubernetes.
+	Mount string `yaml:"mount"`
+	Role  string `yaml:"role"`
+	// TokenFile is read for each login. /var/run/secrets/kubernetes.io/serviceaccount/token.
+	TokenFile string `yaml:"token_file"`
+}
+
+// TransitCertificate logs in with a client certificate, in PEM. The files are read for
+// each connection.
+type TransitCertificate struct {
+	// Mount is the path of the auth method. cert.
+	Mount string `yaml:"mount"`
+	// Role is the role to ask for. Empty: Vault finds it.
+	Role     string `yaml:"role"`
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
 
 // SoftKey keeps KEKs in files, for development only: whoever reads the folder has
 // them all.

@@ -50,6 +50,16 @@ func TestTokensURIMayNameModuleAndPIN(t *testing.T) {
 	}
 }
 
+func TestVaultExampleLoads(t *testing.T) {
+	c, err := Load("../../deploy/examples/kms-vault.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Provider.Transit == nil || c.Provider.Transit.AppRole == nil || !c.Provider.Transit.AppRole.SecretID().Given() {
+		t.Errorf("got %+v", c)
+	}
+}
+
 func TestDefaultsStandWhereTheFileIsSilent(t *testing.T) {
 	c, err := load(t, least)
 	if err != nil {
@@ -93,6 +103,14 @@ func TestEachMistakeIsFound(t *testing.T) {
 		"etcd TLS without key":   {"state: {endpoints: ['https://h:1'], tls: {cert_file: a, ca_file: b}}", "state.tls.key_file: is missing"},
 		"no provider":            {"provider: {}", "provider: wants exactly one"},
 		"two providers":          {"provider: {softkey: {dir: d}, pkcs11: {module: m, token: t, pin_env: P}}", "provider: wants exactly one"},
+		"transit nowhere":        {"provider: {transit: {token: {env: T}}}", "provider.transit.address: is missing"},
+		"transit without login":  {"provider: {transit: {address: 'https://v:8200'}}", "provider.transit: wants exactly one of token"},
+		"two logins":             {"provider: {transit: {address: 'https://v:8200', token: {env: T}, kubernetes: {role: r}}}", "provider.transit: wants exactly one of token"},
+		"two tokens":             {"provider: {transit: {address: 'https://v:8200', token: {env: T, file: f}}}", "provider.transit.token: wants exactly one"},
+		"AppRole without secret": {"provider: {transit: {address: 'https://v:8200', approle: {role_id: r}}}", "provider.transit.approle: wants secret_id_file"},
+		"Kubernetes, no role":    {"provider: {transit: {address: 'https://v:8200', kubernetes: {}}}", "provider.transit.kubernetes.role: is missing"},
+		"certificate, no key":    {"provider: {transit: {address: 'https://v:8200', certificate: {cert_file: c}}}", "provider.transit.certificate.key_file: is missing"},
+		"token in the file":      {"provider: {transit: {address: 'https://v:8200', token: {text: '123456'}}}", "provider.transit.token.text: is not a setting"},
 		"softkey without dir":    {"provider: {softkey: {}}", "provider.softkey.dir: is missing"},
 		"pkcs11 without module":  {"provider: {pkcs11: {token: t, pin_env: P}}", "provider.pkcs11.module: is missing"},
 		"pkcs11 without token":   {"provider: {pkcs11: {module: m, pin_env: P}}", "provider.pkcs11.token: is missing"},

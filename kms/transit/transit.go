@@ -298,8 +298,8 @@ func (p *Provider) unwrap(ctx context.Context, ref kms.KeyRef, b kms.Binding, wr
 		return nil, err
 	}
 	bound, err := base64.StdEncoding.DecodeString(text(answer, "plaintext"))
-	if err != nil {
-		return nil, fmt.Errorf("%w: Vault's answer is not base64", kms.ErrUnavailable)
+	if err != nil || len(bound) == 0 {
+		return nil, fmt.Errorf("%w: Vault's answer has no plaintext", kms.ErrUnavailable)
 	}
 	return kms.Unbind(ref, b, bound)
 }
