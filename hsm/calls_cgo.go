@@ -127,5 +127,13 @@ func (f functionList) call(fn C.int, names [2]string, s sessionHandle, key objec
 	return out[:size], nil
 }
 
+// cString copies a text into C's memory for good, or returns nil for none.
+func cString(text string) unsafe.Pointer {
+	if text == "" {
+		return nil
+	}
+	return unsafe.Pointer(C.CString(text))
+}
+
 // bytePtr is the first byte's address, or NULL for none.
 func bytePtr(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }

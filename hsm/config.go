@@ -19,6 +19,9 @@ const (
 type Config struct {
 	// Module is the path of the vendor's PKCS#11 library. Required unless Library is set.
 	Module string
+	// Parameters is a text that the module is initialised with. Only NSS wants one:
+	// "configDir='sql:/folder' ...".
+	Parameters string
 	// Library is the loaded module to use when several tokens of one module are open
 	// in one process. The caller closes it, after the tokens. Nil: Open loads Module,
 	// and the Token's Close finalises it.

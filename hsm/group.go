@@ -39,7 +39,8 @@ type member struct {
 	proven map[Key]bool
 }
 
-var witnessed = []byte("chatelaine: members hold one key")
+// witnessed is what members encrypt to compare their keys.
+func witnessed() []byte { return []byte("chatelaine: members hold one key") }
 
 // OpenGroup opens all tokens. Some may be away, as long as one is there; what only a
 // person can mend, such as a wrong PIN, is an error for each. Modules are loaded once,
@@ -49,7 +50,7 @@ func OpenGroup(ctx context.Context, configs []Config) (*Group, error) {
 	return openGroup(ctx, configs, loadOrLater)
 }
 
-func openGroup(ctx context.Context, configs []Config, load func(module string) (*Library, error)) (*Group, error) {
+func openGroup(ctx context.Context, configs []Config, load func(module, parameters string) (*Library, error)) (*Group, error) {
 	g := &Group{log: zap.NewNop(), proving: make(chan struct{}, 1), witnesses: map[Key][]byte{}}
 	if err := g.open(ctx, configs, load); err != nil {
 		return nil, errors.Join(err, g.Close())
@@ -57,7 +58,7 @@ func openGroup(ctx context.Context, configs []Config, load func(module string) (
 	return g, nil
 }
 
-func (g *Group) open(ctx context.Context, configs []Config, load func(module string) (*Library, error)) error {
+func (g *Group) open(ctx context.Context, configs []Config, load func(module, parameters string) (*Library, error)) error {
 	libraries := map[string]*Library{}
 	away := []error{fmt.Errorf("hsm: opening a group: %w: no member serves", ErrUnavailable)}
 	for _, cfg := range configs {
@@ -66,7 +67,7 @@ func (g *Group) open(ctx context.Context, configs []Config, load func(module str
 		}
 		cfg = cfg.withDefaults()
 		if libraries[cfg.Module] == nil {
-			lib, err := load(cfg.Module)
+			lib, err := load(cfg.Module, cfg.Parameters)
 			if err != nil {
 				return err
 			}
@@ -251,13 +252,13 @@ func (g *Group) prove(ctx context.Context, m *member, key Key) error {
 	witness := g.witnesses[key]
 	g.mu.Unlock()
 	if witness == nil {
-		sealed, err := m.Encrypt(ctx, key, witnessed, witnessed)
+		sealed, err := m.Encrypt(ctx, key, witnessed(), witnessed())
 		if err == nil {
 			g.proved(m, key, sealed)
 		}
 		return err
 	}
-	_, err := m.Decrypt(ctx, key, witness, witnessed)
+	_, err := m.Decrypt(ctx, key, witness, witnessed())
 	switch {
 	case err == nil:
 		g.proved(m, key, witness)

@@ -15,7 +15,7 @@ func openPair(t *testing.T, change func(a, b *fakeModule)) (*Group, *fakeModule,
 		change(a, b)
 	}
 	modules := map[string]*fakeModule{"a.so": a, "b.so": b}
-	load := func(path string) (*Library, error) {
+	load := func(path, _ string) (*Library, error) {
 		lib, err := start(path, modules[path])
 		if errors.Is(err, ErrUnavailable) { // as loadOrLater
 			return &Library{path: path, c: modules[path], generation: 1, lost: true}, nil

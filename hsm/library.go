@@ -37,11 +37,13 @@ var errStale = errors.New("handles of an earlier login")
 // Load maps the module at path, a file or a name that the dynamic linker finds,
 // and initialises it. The caller closes the Library after its tokens. Errors:
 // ErrModule, ErrInUse, ErrUnavailable.
-func Load(path string) (*Library, error) {
+func Load(path string) (*Library, error) { return loadWith(path, "") }
+
+func loadWith(path, parameters string) (*Library, error) {
 	if err := readable(path); err != nil {
 		return nil, fmt.Errorf("hsm: loading module %q: %w: %w", path, ErrModule, err)
 	}
-	c, err := load(path)
+	c, err := load(path, parameters)
 	if err != nil {
 		return nil, fmt.Errorf("hsm: loading module %q: %w: %w", path, ErrModule, err)
 	}
@@ -50,12 +52,12 @@ func Load(path string) (*Library, error) {
 
 // loadOrLater is Load, but a module that does not start now, since its device is
 // away, is started when it is first needed.
-func loadOrLater(path string) (*Library, error) {
-	lib, err := Load(path)
+func loadOrLater(path, parameters string) (*Library, error) {
+	lib, err := loadWith(path, parameters)
 	if !errors.Is(err, ErrUnavailable) {
 		return lib, err
 	}
-	c, err := load(path)
+	c, err := load(path, parameters)
 	if err != nil {
 		return nil, fmt.Errorf("hsm: loading module %q: %w: %w", path, ErrModule, err)
 	}

@@ -5,6 +5,7 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"github.com/miekg/pkcs11"
 )
@@ -14,10 +15,13 @@ import (
 type native struct {
 	ctx       *pkcs11.Ctx
 	functions functionList
+	// parameters is a C string for C_Initialize that lives as long as the module, or nil.
+	parameters unsafe.Pointer
 }
 
-// load maps a module without initialising it.
-func load(path string) (cryptoki, error) {
+// load maps a module without initialising it. parameters is for modules that want
+// some, and else empty.
+func load(path, parameters string) (cryptoki, error) {
 	functions, err := loadFunctions(path)
 	if err != nil {
 		return nil, err
@@ -26,7 +30,7 @@ func load(path string) (cryptoki, error) {
 	if ctx == nil {
 		return nil, errors.New("dlopen failed at the second time")
 	}
-	return &native{ctx: ctx, functions: functions}, nil
+	return &native{ctx: ctx, functions: functions, parameters: cString(parameters)}, nil
 }
 
 // called turns miekg's error into ours.
@@ -41,7 +45,12 @@ func called(call string, err error) error {
 	return fmt.Errorf("%s: %w", call, err)
 }
 
-func (n *native) initialize() error { return called("C_Initialize", n.ctx.Initialize()) }
+func (n *native) initialize() error {
+	if n.parameters == nil {
+		return called("C_Initialize", n.ctx.Initialize())
+	}
+	return called("C_Initialize", n.ctx.Initialize(pkcs11.InitializeWithReserved(n.parameters)))
+}
 
 func (n *native) finalize() error { return called("C_Finalize", n.ctx.Finalize()) }
 

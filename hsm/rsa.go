@@ -46,13 +46,22 @@ func (r rsaOAEP) generate(c cryptoki, s sessionHandle, label string, extra []att
 		}
 	}
 	public := withExtra(label, []attribute{
-		{ckaClass, uint(ckoPublicKey)}, {ckaKeyType, uint(ckkRSA)}, {ckaToken, token},
-		{ckaModulusBits, uint(r.bits)}, {ckaPublicExponent, []byte{1, 0, 1}},
-		{ckaEncrypt, true}, {ckaVerify, false}, {ckaWrap, false},
+		{ckaClass, uint(ckoPublicKey)},
+		{ckaKeyType, uint(ckkRSA)},
+		{ckaToken, token},
+		{ckaModulusBits, uint(r.bits)},
+		{ckaPublicExponent, []byte{1, 0, 1}},
+		{ckaEncrypt, true},
+		{ckaVerify, false},
+		{ckaWrap, false},
 	}, nil)
 	private := withExtra(label, []attribute{
-		{ckaClass, uint(ckoPrivateKey)}, {ckaKeyType, uint(ckkRSA)},
-		{ckaDecrypt, true}, {ckaSign, false}, {ckaUnwrap, false}, {ckaDerive, false},
+		{ckaClass, uint(ckoPrivateKey)},
+		{ckaKeyType, uint(ckkRSA)},
+		{ckaDecrypt, true},
+		{ckaSign, false},
+		{ckaUnwrap, false},
+		{ckaDerive, false},
 	}, extra)
 	pub, key, err := c.generateKeyPair(s, ckmRSAKeyPairGen, public, private)
 	return material{parts: []objectHandle{key}, public: pub}, err

@@ -48,7 +48,7 @@ func TestTokensURINamesModuleTokenAndPIN(t *testing.T) {
 func TestFurtherTokensInheritModuleAndPIN(t *testing.T) {
 	first := kmsconfig.Token{Module: "/m.so", Name: "a", PINFile: "/pin"}
 	for token, want := range map[kmsconfig.Token]kmsconfig.Token{
-		{Name: "b"}:                                {Module: "/m.so", Name: "b", PINFile: "/pin"},
+		{Name: "b"}: {Module: "/m.so", Name: "b", PINFile: "/pin"},
 		{Name: "b", Module: "/n.so", PINEnv: "B"}:  {Module: "/n.so", Name: "b", PINEnv: "B"},
 		{Name: "pkcs11:token=b?module-path=/n.so"}: {Name: "pkcs11:token=b?module-path=/n.so", PINFile: "/pin"},
 		{Name: "pkcs11:token=b?pin-source=/other"}: {Module: "/m.so", Name: "pkcs11:token=b?pin-source=/other"},
