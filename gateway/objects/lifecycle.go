@@ -17,6 +17,13 @@ var ErrRuleScope = errors.New("the rule would also reach the gateway's own objec
 
 const uploadsPrefix = ReservedPrefix + "uploads/"
 
+// CarriesLifecycle is nil where a bucket's backend can carry out lifecycle rules:
+// ErrUnsupported where it cannot, and so has none to give back or to remove.
+func (s *Service) CarriesLifecycle(b keys.Bucket) error {
+	_, err := capability[backends.Lifecycler](s, b)
+	return err
+}
+
 // SetLifecycle has the backend carry out a client's rules in place of those of
 // before; none removes them. The sizes of rules are of plaintext. Errors:
 // ErrUnsupported, ErrRuleScope.

@@ -111,7 +111,13 @@ func TestABackendThatRefusesRulesIsUnsupported(t *testing.T) {
 	if err := w.SetLifecycle(t.Context(), w.bucket, nil); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("without the capability: got %v, want %v", err, ErrUnsupported)
 	}
+	if err := w.CarriesLifecycle(w.bucket); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("without the capability: got %v, want %v", err, ErrUnsupported)
+	}
 	store := w.ruled()
+	if err := w.CarriesLifecycle(w.bucket); err != nil {
+		t.Errorf("with the capability: got %v", err)
+	}
 	for _, tt := range []struct{ err, want error }{
 		{backends.ErrUnsupported, ErrUnsupported}, {backends.ErrUnavailable, backends.ErrUnavailable},
 	} {

@@ -2,7 +2,6 @@ package s3api
 
 import (
 	"crypto/rand"
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -21,7 +20,12 @@ const (
 	maxNewestOlder = 100
 )
 
+// getLifecycle: where the backend carries out no rules, there is nothing that could be
+// configured or not.
 func (c *call) getLifecycle() error {
+	if err := c.Service.CarriesLifecycle(c.bucket); err != nil {
+		return err
+	}
 	text, err := c.configured(configLifecycle)
 	if err == nil && text == nil {
 		err = refused(http.StatusNotFound, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist", field{"BucketName", c.bucketName})
@@ -56,14 +60,10 @@ func (c *call) putLifecycle() error {
 	return c.done(err)
 }
 
-// deleteLifecycle: what a backend cannot carry out it does not have.
 func (c *call) deleteLifecycle() error {
 	err := c.Service.SetLifecycle(c.ctx, c.bucket, nil)
 	if err == nil {
 		err = c.Service.SetBucketConfig(c.ctx, c.bucket, configLifecycle, nil)
-	}
-	if errors.Is(err, objects.ErrUnsupported) {
-		err = nil
 	}
 	return c.gone(err)
 }

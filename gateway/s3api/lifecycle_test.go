@@ -20,6 +20,8 @@ type ruled struct {
 	err   error
 }
 
+func (r *ruled) CarriesLifecycle(keys.Bucket) error { return nil }
+
 func (r *ruled) SetLifecycle(_ context.Context, _ keys.Bucket, rules []backends.LifecycleRule) error {
 	r.rules = rules
 	return r.err
@@ -182,9 +184,17 @@ func TestLifecycleRulesThatTheBackendRefusesAreNotKept(t *testing.T) {
 	}
 	w.wants(w.send(sent{method: "GET", path: "/bucket?lifecycle"}), 404, "NoSuchLifecycleConfiguration")
 	r.err = objects.ErrUnsupported
-	w.wants(w.send(sent{method: "DELETE", path: "/bucket?lifecycle"}), 204, "")
+	w.wants(w.send(sent{method: "DELETE", path: "/bucket?lifecycle"}), 501, "NotImplemented")
 	r.err = backends.ErrUnavailable
 	w.wants(w.send(sent{method: "DELETE", path: "/bucket?lifecycle"}), 503, "SlowDown")
+}
+
+func TestLifecycleIsNotImplementedWhereTheBackendCarriesNothingOut(t *testing.T) {
+	w := newWorld(t) // a memory store
+	w.wants(w.putRules(rule("<Prefix>a</Prefix>")), 501, "NotImplemented")
+	for _, method := range []string{"GET", "DELETE"} {
+		w.wants(w.send(sent{method: method, path: "/bucket?lifecycle"}), 501, "NotImplemented")
+	}
 }
 
 // FuzzLifecycle: what is accepted says the same when it is read again.

@@ -27,15 +27,13 @@ func TestWhatIsTheSameForEveryBucketIsSaid(t *testing.T) {
 		{"/bucket?requestPayment", "<Payer>BucketOwner</Payer>", 200},
 		{"/bucket?accelerate", "<AccelerateConfiguration xmlns", 200},
 		{"/bucket?logging", "<BucketLoggingStatus xmlns", 200},
-		{"/bucket?notification", "<NotificationConfiguration xmlns", 200},
-		{"/bucket?lifecycle", "NoSuchLifecycleConfiguration", 404},
 	} {
 		a := w.send(sent{method: "GET", path: tt.path})
 		if a.status != tt.status || !strings.Contains(string(a.body), tt.want) {
 			t.Errorf("%s: %d %s", tt.path, a.status, a.body)
 		}
 	}
-	for _, sub := range []string{"ownershipControls", "publicAccessBlock", "encryption", "lifecycle"} {
+	for _, sub := range []string{"ownershipControls", "publicAccessBlock", "encryption"} {
 		w.wants(w.send(sent{method: "DELETE", path: "/bucket?" + sub}), 204, "")
 	}
 }

@@ -28,6 +28,7 @@ type BucketService interface {
 	Buckets(ctx context.Context) ([]keys.Bucket, error)
 	BucketConfig(ctx context.Context, b keys.Bucket, name string) ([]byte, error)
 	SetBucketConfig(ctx context.Context, b keys.Bucket, name string, data []byte) error
+	CarriesLifecycle(b keys.Bucket) error
 	SetLifecycle(ctx context.Context, b keys.Bucket, rules []backends.LifecycleRule) error
 }
 
