@@ -120,8 +120,6 @@ type createBucketConfiguration struct {
 
 type anyElement struct{ XMLName xml.Name }
 
-// createBucket: us-east-1 counts as no constraint, for clients that cannot leave
-// it out.
 func (c *call) createBucket() error {
 	if !validBucketName(c.bucketName) {
 		return invalidBucketName(c.bucketName)
@@ -235,15 +233,15 @@ func (c *call) readCreation() (backends.Tags, error) {
 	if len(conf.Others) > 0 { // Location and Bucket are not of general purpose buckets
 		return nil, notImplemented("").with(field{"Element", conf.Others[0].XMLName.Local})
 	}
-	switch conf.LocationConstraint {
-	case "", defaultRegion, c.Region:
+	if at := conf.LocationConstraint; at == "" || at == c.Region && at != defaultRegion {
 		return checkTags(conf.Tags, maxBucketTags, bucketTagsLimited)
 	}
 	return nil, bad("InvalidLocationConstraint", "The specified location-constraint is not valid",
 		field{"LocationConstraint", conf.LocationConstraint})
 }
 
-// defaultRegion is the one that S3 names by saying nothing.
+// defaultRegion is the one that S3 names by saying nothing: in answers, and in the
+// constraint of a new bucket, where its name is refused ("CreateBucket").
 const defaultRegion = "us-east-1"
 
 func (c *call) headBucket() error {

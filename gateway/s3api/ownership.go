@@ -92,7 +92,6 @@ func (c *call) unset(root string) error {
 
 func (c *call) getAcceleration() error { return c.unset("AccelerateConfiguration") }
 func (c *call) getLogging() error      { return c.unset("BucketLoggingStatus") }
-func (c *call) getNotification() error { return c.unset("NotificationConfiguration") }
 
 // putLogging takes the document that turns logging off.
 func (c *call) putLogging() error {

@@ -116,7 +116,6 @@ func fixedRoutes() []route {
 		sub("GetBucketLifecycleConfiguration", "s3:GetLifecycleConfiguration", b, get, "lifecycle", (*call).getLifecycle),
 		sub("PutBucketLifecycleConfiguration", "s3:PutLifecycleConfiguration", b, put, "lifecycle", (*call).putLifecycle),
 		sub("DeleteBucketLifecycle", "s3:PutLifecycleConfiguration", b, del, "lifecycle", (*call).deleteLifecycle),
-		sub("GetBucketNotificationConfiguration", "s3:GetBucketNotification", b, get, "notification", (*call).getNotification),
 	}
 	for i := range rows {
 		if rows[i].name == "PutBucketAcl" || rows[i].name == "PutObjectAcl" {

@@ -12,19 +12,20 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
 func TestWhatNobodyHasWrittenIsNotImplemented(t *testing.T) {
 	w := newWorld(t)
 	w.put("k", "old")
 	for _, sub := range []string{
-		"website", "replication", "analytics", "inventory", "metrics", "intelligent-tiering", "metadataTable", "session", "abac", "brand-new",
+		"website", "replication", "analytics", "inventory", "metrics", "intelligent-tiering", "metadataTable", "notification", "session", "abac", "brand-new",
 	} {
 		for _, method := range []string{"GET", "PUT", "DELETE"} {
 			w.wants(w.send(sent{method: method, path: "/bucket?" + sub}), 501, "NotImplemented")
 		}
 	}
-	for _, path := range []string{"/bucket?policy", "/bucket?notification", "/bucket?accelerate", "/bucket?versions", "/bucket?policyStatus"} {
+	for _, path := range []string{"/bucket?policy", "/bucket?accelerate", "/bucket?versions", "/bucket?policyStatus"} {
 		w.wants(w.send(sent{method: "PUT", path: path}), 501, "NotImplemented")
 	}
 	for _, sub := range []string{"torrent", "annotation", "renameObject", "append", "encryption"} {
@@ -91,7 +92,7 @@ func TestCreateBucketJudgesItsBody(t *testing.T) {
 	}{
 		{"nothing", "/new", "", nil, 200, ""},
 		{"our region", "/new", where(region), nil, 200, ""},
-		{"us-east-1 is dropped", "/new", where("us-east-1"), nil, 200, ""},
+		{"us-east-1, which S3 names by saying nothing", "/new", where("us-east-1"), nil, 400, "InvalidLocationConstraint"},
 		{"an empty constraint", "/new", where(""), nil, 200, ""},
 		{"another region", "/new", where("ap-south-1"), nil, 400, "InvalidLocationConstraint"},
 		{"no XML", "/new", "x", nil, 400, "MalformedXML"},
@@ -128,6 +129,20 @@ func TestABucketOfOnesOwnIsNotCreatedAgainInAnyRegion(t *testing.T) {
 		w := newWorld(t, func(c *Config) { c.Region = region })
 		_, err := w.s3(func(o *s3.Options) { o.Region = region }).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("bucket")})
 		equal(t, region, codeOf(err), "BucketAlreadyOwnedByYou")
+	}
+}
+
+func TestUSEast1IsNoConstraintThereEither(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Region = "us-east-1" })
+	create := func(constraint types.BucketLocationConstraint) error {
+		_, err := w.s3(func(o *s3.Options) { o.Region = "us-east-1" }).CreateBucket(t.Context(), &s3.CreateBucketInput{
+			Bucket: aws.String("new"), CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: constraint},
+		})
+		return err
+	}
+	equal(t, "us-east-1", codeOf(create("us-east-1")), "InvalidLocationConstraint")
+	if err := create(""); err != nil {
+		t.Errorf("no constraint: got %v", err)
 	}
 }
 
