@@ -201,7 +201,8 @@ func wantDecrypts(t *testing.T, token *Token, k Key, sealed []byte) {
 	}
 }
 
-// playRoundTrip also flips every byte and changes every argument.
+// playRoundTrip also flips a bit of each byte (of long ciphertexts, of every few) and
+// changes every argument.
 func playRoundTrip(t *testing.T, _ *fakeModule, token *Token, k Key) {
 	mustGenerate(t, token, k)
 	mustGenerate(t, token, Key{"other.v1", k.Mechanism})
@@ -209,7 +210,7 @@ func playRoundTrip(t *testing.T, _ *fakeModule, token *Token, k Key) {
 	if bytes.Equal(sealed, again) || bytes.Contains(sealed, []byte("secret")) {
 		t.Error("encryption repeats itself or shows the secret")
 	}
-	for i := range sealed {
+	for i := 0; i < len(sealed); i += 1 + len(sealed)/200*12 {
 		flipped := bytes.Clone(sealed)
 		flipped[i] ^= 1 << (i % 8)
 		wantCorrupt(t, token, k, flipped, "context")
