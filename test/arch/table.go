@@ -45,6 +45,7 @@ type Reach struct{ From, To string }
 const (
 	age        = "filippo.io/age"
 	aws        = "github.com/aws"
+	azure      = "github.com/Azure/azure-sdk-for-go/sdk"
 	cedar      = "github.com/cedar-policy/cedar-go"
 	cobra      = "github.com/spf13/cobra"
 	connect    = "connectrpc.com/connect"
@@ -140,6 +141,11 @@ func Table() []Folder {
 			Allow: []string{"backends", aws, crc64nvme, zap},
 			Tests: []string{"backends/backendtest", "test/servers"},
 		},
+		{
+			Dir:   "backends/azurestore",
+			Allow: []string{"backends", azure, xsync},
+			Tests: []string{"backends/backendtest", "test/servers"},
+		},
 
 		{Dir: "test/arch"},
 		{Dir: "test/servers", Allow: []string{"test/...", etcd, zap}},
@@ -160,6 +166,7 @@ func unreachable() []Reach {
 		{"gateway", "kms/registry"},
 		{"gateway", "backends/s3store"},
 		{"gateway", "backends/filestore"},
+		{"gateway", "backends/azurestore"},
 		{"kms", "gateway"},
 		{"kms", "backends"},
 		{"hsm", "kms"},
