@@ -78,11 +78,20 @@ func (m *Manager) currentRecord(ctx context.Context, b stored[Bucket]) (BucketKe
 	if err != nil {
 		return BucketKey{}, err
 	}
-	if cur.exists() && now.Sub(cur.record.Created) < cmp.Or(b.record.EpochPeriod, m.epochPeriod) {
+	if cur.exists() && !cur.record.due(now, cmp.Or(b.record.EpochPeriod, m.epochPeriod)) {
 		key, err := read[BucketKey](ctx, m.registry, keyPath(b.record.Space, cur.record.ID))
 		return key.record, err
 	}
 	return m.makeEpoch(ctx, b, cur, now)
+}
+
+// due says whether the key's time is over. One that is from the future was made before
+// the wall clock was set back, or by a KMS whose clock is ahead: its age is not known,
+// so beyond what clocks may differ by it is over too. A clock set back by less than the
+// age lengthens the time by as much, to two periods at most.
+func (c current) due(now time.Time, period time.Duration) bool {
+	age := now.Sub(c.Created)
+	return age >= period || age < -slack(period)
 }
 
 // makeEpoch makes the key of the next epoch. ErrConflict when another did so

@@ -48,6 +48,34 @@ func TestABucketsNextKeyComesAfterItsOwnPeriodOrOnDemand(t *testing.T) {
 	})
 }
 
+func TestAKeyFromTheFutureIsReplacedUnlessClocksMayDifferAsMuch(t *testing.T) {
+	for name, tt := range map[string]struct {
+		ahead    time.Duration
+		replaced bool
+	}{
+		"another KMS's clock": {time.Minute, false},
+		"set back by an hour": {time.Hour, true},
+		"set back by years":   {5 * 365 * 24 * time.Hour, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				b := f.bucket(t, "b")
+				first := current(t, f.Manager, b.Space)
+				now := time.Now().UTC()
+				f.edit(t, "current/"+b.Space, now.Format(time.RFC3339), now.Add(tt.ahead).Format(time.RFC3339))
+				second := current(t, f.Manager, b.Space)
+				if replaced := second.ID != first.ID; replaced != tt.replaced {
+					t.Errorf("replaced: %t, want %t", replaced, tt.replaced)
+				}
+				if current(t, f.Manager, b.Space).ID != second.ID {
+					t.Error("it is replaced again and again")
+				}
+			})
+		})
+	}
+}
+
 func TestABucketMovesToAnotherKEKWithItsKeys(t *testing.T) {
 	f := newFixture(t)
 	if _, err := f.CreateKEK(t.Context(), "payments", kms.KEKOptions{}); err != nil {
