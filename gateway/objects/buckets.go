@@ -129,8 +129,18 @@ func (s *Service) makeBucket(ctx context.Context, b keys.Bucket, store backends.
 	if !errors.Is(err, backends.ErrBucketExists) && !errors.Is(err, errForeign) { // it may have been made all the same: the next attempt finds out
 		return fmt.Errorf("objects: making bucket %q: %w", b.Name, err)
 	}
-	err = fmt.Errorf("objects: making bucket %q: %w: %w", b.Name, keys.ErrBucketExists, err)
-	return errors.Join(err, s.keys.RemoveBucket(context.WithoutCancel(ctx), b.Name))
+	return s.refuse(context.WithoutCancel(ctx), b, err)
+}
+
+// refuse takes a record away whose bucket the backend had already, and returns the
+// error for it. Another request may have made that bucket for the same record, and have
+// activated it: then it stays, and is its owner's.
+func (s *Service) refuse(ctx context.Context, b keys.Bucket, cause error) error {
+	err := s.keys.RefuseBucket(ctx, b.Name)
+	if now, lookErr := s.keys.Bucket(ctx, b.Name); lookErr == nil && now.Active && now.Space == b.Space {
+		return fmt.Errorf("objects: making bucket %q: %w: another request made it: %w", b.Name, keys.ErrBucketOwned, cause)
+	}
+	return errors.Join(fmt.Errorf("objects: making bucket %q: %w: %w", b.Name, keys.ErrBucketExists, cause), err)
 }
 
 // empty says whether a bucket holds nothing but the gateway's own objects.

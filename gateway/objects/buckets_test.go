@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -77,6 +78,34 @@ func TestCreateBucketFinishesWhatWasCutOff(t *testing.T) {
 	}
 	if _, err := w.Bucket(t.Context(), "half"); err != nil {
 		t.Errorf("it cannot be used: %v", err)
+	}
+}
+
+// overtaken is a store in which another request has just made the same bucket.
+type overtaken struct {
+	backends.Store
+	meanwhile func()
+}
+
+// CreateBucket implements backends.Store.
+func (o overtaken) CreateBucket(ctx context.Context, name string) error {
+	o.meanwhile()
+	return o.Store.CreateBucket(ctx, name)
+}
+
+func TestABucketThatAnotherRequestMakesAtTheSameTimeStays(t *testing.T) {
+	w := newWorld(t)
+	other := w.replica()
+	w.stores["main"] = overtaken{w.store, func() {
+		if err := other.CreateBucket(t.Context(), "ann", "twice"); err != nil {
+			t.Error(err)
+		}
+	}}
+	if err := w.CreateBucket(t.Context(), "ann", "twice"); !errors.Is(err, keys.ErrBucketOwned) || errors.Is(err, keys.ErrBucketExists) {
+		t.Errorf("got %v, want ErrBucketOwned", err)
+	}
+	if b, err := other.Bucket(t.Context(), "twice"); err != nil || !b.Active {
+		t.Errorf("the other's bucket is gone: %+v, %v", b, err)
 	}
 }
 
