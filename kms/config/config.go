@@ -244,6 +244,9 @@ func Load(file string) (Config, error) {
 	if err := settings.Load(file, &c, &problems); err != nil {
 		return Config{}, err
 	}
+	if p := c.Provider.PKCS11; p != nil && len(p.Mechanisms) == 0 {
+		p.Mechanisms = nil // {} says what nothing says
+	}
 	c.check(&problems)
 	return c, problems.Err(file)
 }

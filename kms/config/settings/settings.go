@@ -152,9 +152,6 @@ func (d decoder) field(path, name string, v any, to reflect.Value) {
 }
 
 func (d decoder) entries(path string, from any, to reflect.Value) {
-	if m, ok := from.(map[string]any); ok && len(m) == 0 {
-		return // an empty mapping is no mapping
-	}
 	if to.IsNil() {
 		to.Set(reflect.MakeMap(to.Type()))
 	}
