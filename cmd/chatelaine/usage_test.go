@@ -50,6 +50,8 @@ func TestMistakesEndWithCode2AndSayWhatIsWrong(t *testing.T) {
 		"backend path":        {up("--backend", "file://relative/x"), nil, "three slashes"},
 		"backend password":    {up("--backend", "s3://u:hunter2@h"), nil, "backends.main.url: holds credentials"},
 		"backend option":      {up("--backend", "s3://h?regoin=x"), nil, "regoin"},
+		"azure option":        {up("--backend", "azure://a.blob.core.windows.net?sig=x"), nil, `option "sig"`},
+		"azure account":       {up("--backend", "azure://a.blob.core.windows.net"), nil, "no credentials"},
 		"half credentials":    {up(), []string{"CHATELAINE_ACCESS_KEY_ID=x"}, "one is missing"},
 		"user":                {up("--user", "two words"), nil, `principal "two words"`},
 		"no such file":        {up("--config", filepath.Join(dir, "none")), nil, "no such file"},

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"chatelaine/backends"
+	"chatelaine/backends/azurestore"
 	"chatelaine/backends/filestore"
 	"chatelaine/backends/s3store"
 	gatewayconfig "chatelaine/gateway/config"
@@ -59,8 +60,10 @@ func openStore(b gatewayconfig.Backend, logger *zap.Logger) (backends.Store, err
 		return openFileStore(b.URL, logger)
 	case "s3", "s3+http":
 		return openS3Store(b, logger)
+	case "azure", "azure+http":
+		return openAzureStore(b)
 	}
-	return nil, usageError{fmt.Errorf("scheme %q: want file:///folder, s3://host:port or s3+http://host:port", scheme)}
+	return nil, usageError{fmt.Errorf("scheme %q: want file:///folder, s3://host:port, s3+http://host:port or azure://account.blob.core.windows.net", scheme)}
 }
 
 func openFileStore(raw string, logger *zap.Logger) (backends.Store, error) {
@@ -78,17 +81,45 @@ func openS3Store(b gatewayconfig.Backend, logger *zap.Logger) (backends.Store, e
 	}
 	c.Logger = logger
 	if b.AccessKeyID().Given() {
-		id, err := b.AccessKeyID().Read()
+		id, secret, err := accountOf(b)
 		if err != nil {
-			return nil, usageError{err}
-		}
-		secret, err := b.SecretAccessKey().Read()
-		if err != nil {
-			return nil, usageError{err}
+			return nil, err
 		}
 		c.AccessKeyID, c.SecretAccessKey = id, s3store.NewSecret(secret)
 	}
 	return s3store.New(c)
+}
+
+func openAzureStore(b gatewayconfig.Backend) (backends.Store, error) {
+	c, err := azurestore.ParseURL(b.URL)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if b.AccessKeyID().Given() {
+		id, secret, err := accountOf(b)
+		if err != nil {
+			return nil, err
+		}
+		c.Account, c.Secret = id, azurestore.NewSecret(secret)
+	}
+	store, err := azurestore.New(c)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return store, nil
+}
+
+// accountOf reads the account that the configuration names.
+func accountOf(b gatewayconfig.Backend) (id, secret string, err error) {
+	id, err = b.AccessKeyID().Read()
+	if err != nil {
+		return "", "", usageError{err}
+	}
+	secret, err = b.SecretAccessKey().Read()
+	if err != nil {
+		return "", "", usageError{err}
+	}
+	return id, secret, nil
 }
 
 // openProvider opens what holds the KEKs, and the name that the registry keeps with

@@ -78,13 +78,16 @@ type ClientTLS struct {
 
 // Backend is one cloud.
 type Backend struct {
-	// URL is file:///folder, s3://host:port?options or s3+http://host:port?options.
+	// URL is file:///folder, s3://host:port?options or s3+http://host:port?options,
+	// azure://ACCOUNT.blob.core.windows.net or, for an emulator,
+	// azure+http://host:port/ACCOUNT?checksum=none.
 	// Credentials in it are refused: URLs are shown and logged.
 	URL string `yaml:"url"`
 	// The gateway's own account there, from a file or from a variable of the
 	// environment, by name. None: CHATELAINE_BACKEND_ACCESS_KEY_ID and
 	// CHATELAINE_BACKEND_SECRET_ACCESS_KEY, else what the SDK finds (shared files,
-	// roles). It needs the right to read, write, list and delete, and no more.
+	// roles). It needs the right to read, write, list and delete, and no more. On Azure
+	// the ID is the account's name and the secret its key or a shared access signature.
 	AccessKeyIDFile     string `yaml:"access_key_id_file"`
 	AccessKeyIDEnv      string `yaml:"access_key_id_env"`
 	SecretAccessKeyFile string `yaml:"secret_access_key_file"`

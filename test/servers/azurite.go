@@ -19,6 +19,8 @@ type Azure struct {
 	Endpoint string // http://127.0.0.1:port/account
 	Account  string
 	Key      string // base64
+	// Dir is where the server keeps its blobs.
+	Dir string
 }
 
 // Azurite starts an Azurite that lives as long as the test. It is the program that
@@ -65,9 +67,9 @@ func tryAzurite(ctx context.Context, path, dir string) (*Azure, *process, error)
 	}
 	key := make([]byte, 64)
 	_, _ = rand.Read(key) // it never fails
-	s := &Azure{Account: "account1", Key: base64.StdEncoding.EncodeToString(key)}
+	s := &Azure{Account: "account1", Key: base64.StdEncoding.EncodeToString(key), Dir: filepath.Join(dir, "blobs")}
 	s.Endpoint = "http://" + address + "/" + s.Account
-	cmd := exec.Command(path, "--blobHost", host, "--blobPort", port, "--location", filepath.Join(dir, "blobs"),
+	cmd := exec.Command(path, "--blobHost", host, "--blobPort", port, "--location", s.Dir,
 		"--silent", "--disableTelemetry", "--skipApiVersionCheck")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "AZURITE_ACCOUNTS="+s.Account+":"+s.Key)
