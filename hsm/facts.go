@@ -136,9 +136,13 @@ func told() []toldFlag {
 		out = append(out, toldFlag{f, true})
 	}
 	for _, f := range []flag{
-		{ckaEncrypt, "CKA_ENCRYPT", false}, {ckaDecrypt, "CKA_DECRYPT", false},
-		{ckaWrap, "CKA_WRAP", false}, {ckaUnwrap, "CKA_UNWRAP", false},
-		{ckaSign, "CKA_SIGN", false}, {ckaVerify, "CKA_VERIFY", false}, {ckaDerive, "CKA_DERIVE", false},
+		{kind: ckaEncrypt, name: "CKA_ENCRYPT"},
+		{kind: ckaDecrypt, name: "CKA_DECRYPT"},
+		{kind: ckaWrap, name: "CKA_WRAP"},
+		{kind: ckaUnwrap, name: "CKA_UNWRAP"},
+		{kind: ckaSign, name: "CKA_SIGN"},
+		{kind: ckaVerify, name: "CKA_VERIFY"},
+		{kind: ckaDerive, name: "CKA_DERIVE"},
 	} {
 		out = append(out, toldFlag{f, false})
 	}

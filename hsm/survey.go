@@ -141,6 +141,11 @@ func (l *Library) survey() (LibraryFacts, []SlotFacts, error) {
 	return about, slots, err
 }
 
+// Matches tells whether the token in a slot is one that was selected.
+func (s Selector) Matches(slot uint, t TokenFacts) bool {
+	return s.matches(slot, tokenInfo{label: t.Label, serial: t.Serial, manufacturer: t.Manufacturer, model: t.Model})
+}
+
 // named is a bit and its name.
 type named struct {
 	bit  uint

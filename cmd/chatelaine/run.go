@@ -58,7 +58,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	root.SetErr(stderr)
 	root.SetArgs(args)
 	root.AddCommand(upCommand(), gatewayCommand(), kmsCommand(), versionCommand(), keyCommand(),
-		approveCommand(), rejectCommand(), pendingCommand(), approvalsCommand(), rulesCommand(), ceremonyCommand(), recoverCommand(), backupCommand(), restoreCommand(), policyCommand())
+		approveCommand(), rejectCommand(), pendingCommand(), approvalsCommand(), rulesCommand(), ceremonyCommand(), recoverCommand(), backupCommand(), restoreCommand(), policyCommand(), hsmCommand())
 	err := root.ExecuteContext(ctx)
 	if err != nil && !begun {
 		return usageError{err}

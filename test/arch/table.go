@@ -73,8 +73,8 @@ func Table() []Folder {
 	return []Folder{
 		{
 			Dir:   "cmd/chatelaine",
-			Allow: []string{"gateway/...", "kms/...", "backends/...", "hsm", cobra, connect, prometheus, protobuf, xsync, xsys, zap},
-			Tests: []string{aws},
+			Allow: []string{"gateway/...", "kms/...", "backends/...", "hsm", "hsm/doctor", cobra, connect, prometheus, protobuf, xsync, xsys, zap},
+			Tests: []string{"hsm/hsmtest", aws},
 		},
 
 		{
@@ -130,6 +130,7 @@ func Table() []Folder {
 		{Dir: "kms/service/...", Allow: []string{"kms/service/...", "unsafe", connect, protobuf}},
 
 		{Dir: "hsm", Allow: []string{"C", "unsafe", miekg, xsys, zap}, Tests: []string{"hsm/hsmtest"}},
+		{Dir: "hsm/doctor", Allow: []string{"hsm"}, Tests: []string{"hsm/hsmtest"}},
 		{Dir: "hsm/hsmtest", Allow: []string{"hsm"}},
 
 		{Dir: "backends"},
