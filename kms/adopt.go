@@ -65,7 +65,7 @@ func (m *Manager) adoptKEK(ctx context.Context, name string, o KEKOptions, also 
 // findVersions lists the versions that the provider holds and the record does not
 // name, by number, each tested.
 func (m *Manager) findVersions(ctx context.Context, kek *KEK, also []uint32) ([]KeyInfo, error) {
-	p, err := m.providerOf(kek)
+	p, err := m.providerOf(kek, 0)
 	if err != nil {
 		return nil, err
 	}

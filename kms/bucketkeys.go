@@ -129,7 +129,7 @@ func (m *Manager) newSecret(ctx context.Context, kekName string) (Secret, error)
 	if err != nil {
 		return Secret{}, err
 	}
-	p, err := m.providerOf(&kek.record)
+	p, err := m.providerOf(&kek.record, kek.record.Primary)
 	if err != nil {
 		return Secret{}, err
 	}

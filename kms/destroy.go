@@ -198,7 +198,7 @@ func (m *Manager) finishDestruction(ctx context.Context, ref KeyRef) error {
 	if v := s.record.Version(ref.Version); v == nil || v.Destruction == nil || !v.Destruction.Started {
 		return conflict("its destruction was interrupted, or is done")
 	}
-	p, err := m.providerOf(&s.record)
+	p, err := m.providerOf(&s.record, ref.Version)
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (m *Manager) finishDestruction(ctx context.Context, ref KeyRef) error {
 	if err != nil {
 		return err
 	}
-	m.log.Warn("KEK version destroyed", zap.Stringer("key", ref), zap.String("provider", s.record.Provider))
+	m.log.Warn("KEK version destroyed", zap.Stringer("key", ref), zap.String("provider", s.record.Holder(ref.Version)))
 	return nil
 }
 

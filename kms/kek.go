@@ -11,7 +11,7 @@ import (
 // KEK is a key encryption key: a name, its versions, and what may be done with them.
 type KEK struct {
 	Name     string       `json:"name"`
-	Provider string       `json:"provider"` // name of the provider that holds it
+	Provider string       `json:"provider"` // name of the provider that makes its versions
 	Primary  uint32       `json:"primary"`  // version that wraps; 0 while the first is being made
 	Versions []KEKVersion `json:"versions"` // by number; numbers only grow
 	Created  time.Time    `json:"created"`
@@ -45,8 +45,10 @@ const maxVersions = 1000
 
 // KEKVersion is one key in a provider.
 type KEKVersion struct {
-	Number    uint32    `json:"number"`
-	State     KeyState  `json:"state"`
+	Number uint32   `json:"number"`
+	State  KeyState `json:"state"`
+	// Provider holds the version. Empty: that of the KEK.
+	Provider  string    `json:"provider,omitempty"`
 	Created   time.Time `json:"created"`
 	Mechanism string    `json:"mechanism,omitempty"`
 	URI       string    `json:"uri,omitempty"`
@@ -128,6 +130,28 @@ func (k *KEK) Version(number uint32) *KEKVersion {
 		}
 	}
 	return nil
+}
+
+// Holder is the name of the provider that holds a version, or would make it.
+func (k *KEK) Holder(number uint32) string {
+	if v := k.Version(number); v != nil && v.Provider != "" {
+		return v.Provider
+	}
+	return k.Provider
+}
+
+// move makes a provider the one that makes versions. Those that are there stay where
+// they are.
+func (k *KEK) move(provider string) {
+	if provider == k.Provider {
+		return
+	}
+	for i := range k.Versions {
+		if k.Versions[i].Provider == "" {
+			k.Versions[i].Provider = k.Provider
+		}
+	}
+	k.Provider = provider
 }
 
 // Ref names a version of the KEK.

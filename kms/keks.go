@@ -146,7 +146,7 @@ func (m *Manager) wrap(ctx context.Context, name string, b Binding, secret Secre
 	if err := kek.mayWrap(); err != nil {
 		return KeyRef{}, nil, Condition{}, err
 	}
-	p, err := m.providerOf(&kek)
+	p, err := m.providerOf(&kek, kek.Primary)
 	if err != nil {
 		return KeyRef{}, nil, Condition{}, err
 	}
@@ -174,7 +174,7 @@ func (m *Manager) unwrap(ctx context.Context, ref KeyRef, b Binding, wrapped []b
 	if err := kek.mayUnwrap(ref.Version); err != nil {
 		return Secret{}, time.Time{}, err
 	}
-	p, err := m.providerOf(&kek)
+	p, err := m.providerOf(&kek, ref.Version)
 	if err != nil {
 		return Secret{}, time.Time{}, err
 	}

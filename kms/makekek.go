@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,6 +36,56 @@ func (m *Manager) rotate(ctx context.Context, name string, by Change, due func(*
 				return err
 			}
 			return m.claimVersion(ctx, e, v)
+		})
+		return err
+	})
+}
+
+// MigrateKEK is RotateKEK into another provider: the new version is made there, and so
+// are all after it. Older ones stay where they are, and open what they wrapped, until
+// what is under them has been rewrapped (StartRewrap) and they are destroyed. The rules
+// for ActionSet govern it. ErrInvalid when the provider is not configured, or is the one
+// that makes versions already.
+func (m *Manager) MigrateKEK(ctx context.Context, name, provider string, by Change) (KEK, error) {
+	kek, err := m.migrate(ctx, name, provider, by)
+	if err != nil {
+		return KEK{}, fmt.Errorf("kms: migrating KEK %q to provider %q: %w", name, provider, err)
+	}
+	return kek, nil
+}
+
+func (m *Manager) migrate(ctx context.Context, name, provider string, by Change) (KEK, error) {
+	p := m.providers[provider]
+	if p == nil {
+		return KEK{}, fmt.Errorf("%w: it is not configured; there are %s", ErrInvalid,
+			strings.Join(slices.Sorted(maps.Keys(m.providers)), ", "))
+	}
+	if err := p.Check(ctx); err != nil {
+		return KEK{}, err
+	}
+	return m.makeVersion(ctx, name, KEKOptions{Change: by}, func(v *making) error {
+		_, err := m.editKEK(ctx, name, by, func(e *kekEdit) error {
+			if e.kek.Primary == 0 {
+				return conflict("its first version is not finished")
+			}
+			if e.kek.Provider == provider {
+				return fmt.Errorf("%w: it is there", ErrInvalid)
+			}
+			if err := e.kek.mayRotate(); err != nil {
+				return err
+			}
+			if err := m.permit(ctx, e, ActionSet, 0, map[string]string{"provider": provider}); err != nil {
+				return err
+			}
+			if err := m.claimVersion(ctx, e, v); err != nil {
+				return err
+			}
+			last := &e.kek.Versions[len(e.kek.Versions)-1]
+			if v.resumed && e.kek.Holder(v.number) != provider {
+				return conflict("version %d is being made in provider %q: rotate the key first, which finishes it", v.number, e.kek.Holder(v.number))
+			}
+			last.Provider = provider
+			return nil
 		})
 		return err
 	})
@@ -101,7 +154,7 @@ func (m *Manager) makeVersion(ctx context.Context, name string, o KEKOptions, in
 	if err != nil {
 		return KEK{}, err
 	}
-	p, err := m.providerOf(&s.record)
+	p, err := m.providerOf(&s.record, v.number)
 	if err != nil {
 		return KEK{}, err
 	}
@@ -177,7 +230,7 @@ func (m *Manager) checkUnclaimed(ctx context.Context, kek *KEK, number uint32, o
 	if o.Adopt {
 		return nil
 	}
-	p, err := m.providerOf(kek)
+	p, err := m.providerOf(kek, number)
 	if err != nil {
 		return err
 	}
@@ -190,7 +243,7 @@ func (m *Manager) checkUnclaimed(ctx context.Context, kek *KEK, number uint32, o
 		return err
 	}
 	return fmt.Errorf("%w: provider %q holds %s but the registry does not know it; "+
-		"if the registry was lost, start the KMS with --recover", ErrExists, kek.Provider, ref)
+		"if the registry was lost, start the KMS with --recover", ErrExists, kek.Holder(number), ref)
 }
 
 func (m *Manager) providerName(o KEKOptions) string {
@@ -229,6 +282,7 @@ func (m *Manager) activate(ctx context.Context, info KeyInfo, o KEKOptions) (KEK
 			return err
 		}
 		v.Mechanism, v.URI = info.Mechanism, info.URI
+		e.kek.move(e.kek.Holder(v.Number))
 		e.kek.Primary, e.kek.Maker, e.kek.Rotated, e.kek.RotatedClock = v.Number, "", e.at, clock
 		return v.change(e.event("activated", Active))
 	})

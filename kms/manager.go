@@ -158,7 +158,7 @@ func (m *Manager) verifyKEKs(ctx context.Context) error {
 
 func (m *Manager) verifyVersion(ctx context.Context, kek *KEK, number uint32) error {
 	ref := kek.Ref(number)
-	p, err := m.providerOf(kek)
+	p, err := m.providerOf(kek, number)
 	if err != nil {
 		return err
 	}
@@ -166,19 +166,20 @@ func (m *Manager) verifyVersion(ctx context.Context, kek *KEK, number uint32) er
 	if errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("KEK %s is in the registry but not in the token of provider %q; "+
 			"restore the token from its backup, or, if this is another token, set the provider to the right one "+
-			"(a new key would open none of the data): %w", ref, kek.Provider, err)
+			"(a new key would open none of the data): %w", ref, kek.Holder(number), err)
 	}
 	if err != nil {
-		return fmt.Errorf("inspecting KEK %s in provider %q: %w", ref, kek.Provider, err)
+		return fmt.Errorf("inspecting KEK %s in provider %q: %w", ref, kek.Holder(number), err)
 	}
 	return nil
 }
 
-// providerOf finds the provider that holds a KEK.
-func (m *Manager) providerOf(kek *KEK) (Provider, error) {
-	p := m.providers[kek.Provider]
+// providerOf finds the provider that holds a KEK version, or would make it.
+func (m *Manager) providerOf(kek *KEK, number uint32) (Provider, error) {
+	name := kek.Holder(number)
+	p := m.providers[name]
 	if p == nil {
-		return nil, fmt.Errorf("%w: KEK %q is held by provider %q, which is not configured", ErrUnavailable, kek.Name, kek.Provider)
+		return nil, fmt.Errorf("%w: KEK %q is held by provider %q, which is not configured", ErrUnavailable, kek.Name, name)
 	}
 	return p, nil
 }

@@ -195,7 +195,7 @@ func (r *Recovery) providerFor(ctx context.Context, ref KeyRef) (Provider, error
 	if s.record.Blocked {
 		return nil, refuse("KEK %q is blocked", ref.Name)
 	}
-	return r.m.providerOf(&s.record)
+	return r.m.providerOf(&s.record, ref.Version)
 }
 
 // kek reads a KEK once. One that there is none of is the zero record.

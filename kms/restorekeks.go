@@ -94,17 +94,17 @@ func (e *kekEdit) mergeAdopted(ours KEK) error {
 // missing records versions that the provider does not have as destroyed. The primary
 // must be there: without it, the token is the wrong one.
 func (r *restoration) missing(ctx context.Context, e *kekEdit) error {
-	p, err := r.providerOf(&e.kek)
-	if err != nil {
-		return err
-	}
 	for i := range e.kek.Versions {
 		v := &e.kek.Versions[i]
 		if !v.needed() {
 			continue
 		}
 		ref := e.kek.Ref(v.Number)
-		_, err := p.Inspect(ctx, ref)
+		p, err := r.providerOf(&e.kek, v.Number)
+		if err != nil {
+			return err
+		}
+		_, err = p.Inspect(ctx, ref)
 		if err == nil {
 			continue
 		}
@@ -112,10 +112,10 @@ func (r *restoration) missing(ctx context.Context, e *kekEdit) error {
 			return fmt.Errorf("looking for %s: %w", ref, err)
 		}
 		if v.Number == e.kek.Primary {
-			return fmt.Errorf("%w: provider %q does not hold %s: is it the right token?", ErrNotFound, e.kek.Provider, ref)
+			return fmt.Errorf("%w: provider %q does not hold %s: is it the right token?", ErrNotFound, e.kek.Holder(v.Number), ref)
 		}
 		if count := r.under(ref); count > 0 && !r.o.AllowMissing {
-			return fmt.Errorf("%w: provider %q does not hold %s, and %d records of the snapshot are under it; they stay closed", ErrNeeded, e.kek.Provider, ref, count)
+			return fmt.Errorf("%w: provider %q does not hold %s, and %d records of the snapshot are under it; they stay closed", ErrNeeded, e.kek.Holder(v.Number), ref, count)
 		}
 		v.State, v.Suspension, v.Destruction = Destroyed, nil, nil
 		v.note(e.event("not in the token at a restore", ""))
@@ -146,10 +146,6 @@ func (r *restoration) under(ref KeyRef) (count int) {
 // proveKEK opens one bucket key of the snapshot under each version that may unwrap, and
 // so finds a token with other keys of the same names.
 func (r *restoration) proveKEK(ctx context.Context, kek *KEK) error {
-	p, err := r.providerOf(kek)
-	if err != nil {
-		return err
-	}
 	proved := map[uint32]bool{}
 	for key, item := range r.items {
 		if !strings.HasPrefix(key, bucketKeysRoot) && !strings.HasPrefix(key, accessKeyPath("")) {
@@ -161,6 +157,10 @@ func (r *restoration) proveKEK(ctx context.Context, kek *KEK) error {
 		}
 		if ref.Name != kek.Name || proved[ref.Version] || kek.mayUnwrap(ref.Version) != nil {
 			continue
+		}
+		p, err := r.providerOf(kek, ref.Version)
+		if err != nil {
+			return err
 		}
 		if _, err := p.Unwrap(ctx, ref, b, secret); err != nil {
 			return fmt.Errorf("opening %q of the snapshot with %s, is it the right token? %w", key, ref, err)

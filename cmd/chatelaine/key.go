@@ -31,7 +31,7 @@ func keyCommand() *cobra.Command {
 	cmd.AddCommand(
 		keyListCommand(a), keyShowCommand(a), keyNeedsCommand(a), keyCreateCommand(a), keyRotateCommand(a),
 		keyBlockCommand(a), keyUnblockCommand(a), keyDeactivateCommand(a), keyCompromiseCommand(a),
-		keyDestroyCommand(a), keyRestoreCommand(a), keySetCommand(a), keyRewrapCommand(a), keyCanaryCommand(a),
+		keyDestroyCommand(a), keyRestoreCommand(a), keySetCommand(a), keyRewrapCommand(a), keyMigrateCommand(a), keyCanaryCommand(a),
 	)
 	return cmd
 }

@@ -60,11 +60,11 @@ func runKMS(ctx context.Context, c config.Config, recovering bool, logger *zap.L
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
 	watch := newHSMWatch()
-	name, provider, err := openProvider(ctx, c.Provider, watch, logger)
+	name, providers, err := openProviders(ctx, c, watch, logger)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, provider.Close()) }()
+	defer func() { err = errors.Join(err, closeProviders(providers)) }()
 
 	control, err := approval.New(approval.Config{Registry: records, Ceremony: c.Ceremony, Logger: logger})
 	if err != nil {
@@ -72,7 +72,7 @@ func runKMS(ctx context.Context, c config.Config, recovering bool, logger *zap.L
 	}
 	metrics := service.NewMetrics()
 	manager, err := kms.NewManager(ctx, kms.Config{
-		Registry: records, Providers: map[string]kms.Provider{name: provider}, DefaultKEK: c.KEK,
+		Registry: records, Providers: providers, DefaultProvider: name, DefaultKEK: c.KEK,
 		EpochPeriod: c.Epoch, CheckPolicy: policy.Validate, Gate: control, Development: c.Development, Observer: metrics, Logger: logger,
 	})
 	if err != nil {

@@ -127,14 +127,39 @@ func accountOf(b gatewayconfig.Backend) (id, secret string, err error) {
 func openProvider(ctx context.Context, c kmsconfig.Provider, watch *hsmWatch, logger *zap.Logger) (string, kms.Provider, error) {
 	if c.SoftKey != nil {
 		provider, err := softkey.New(softkey.Config{Name: softkey.Name, Dir: c.SoftKey.Dir, Logger: logger})
-		return softkey.Name, provider, err
+		return c.KnownAs(), provider, err
 	}
 	if c.Transit != nil {
 		provider, err := openTransit(ctx, *c.Transit, logger)
-		return "transit", provider, err
+		return c.KnownAs(), provider, err
 	}
 	provider, err := openPKCS11(ctx, *c.PKCS11, watch, logger)
-	return "pkcs11", provider, err
+	return c.KnownAs(), provider, err
+}
+
+// openProviders opens all that hold KEKs, by name, and says which makes new ones. The
+// caller closes them.
+func openProviders(ctx context.Context, c kmsconfig.Config, watch *hsmWatch, logger *zap.Logger) (string, map[string]kms.Provider, error) {
+	name, provider, err := openProvider(ctx, c.Provider, watch, logger)
+	if err != nil {
+		return "", nil, err
+	}
+	all := map[string]kms.Provider{name: provider}
+	for _, other := range slices.Sorted(maps.Keys(c.Providers)) {
+		if _, all[other], err = openProvider(ctx, c.Providers[other], watch, logger); err != nil {
+			delete(all, other)
+			return "", nil, errors.Join(fmt.Errorf("opening provider %q: %w", other, err), closeProviders(all))
+		}
+	}
+	return name, all, nil
+}
+
+func closeProviders(all map[string]kms.Provider) error {
+	var problems []error
+	for _, provider := range all {
+		problems = append(problems, provider.Close())
+	}
+	return errors.Join(problems...)
 }
 
 func openTransit(ctx context.Context, c kmsconfig.Transit, logger *zap.Logger) (kms.Provider, error) {

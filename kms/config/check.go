@@ -15,7 +15,13 @@ import (
 func (c *Config) check(p *settings.Problems) {
 	c.checkListen(p)
 	c.State.check(p)
-	c.Provider.check(p)
+	c.Provider.check("provider", p)
+	for name, other := range c.Providers {
+		if other.Name != "" || name == c.Provider.KnownAs() {
+			p.Add("providers."+name, "has a name beside, or that of provider")
+		}
+		other.check("providers."+name, p)
+	}
 	p.Required("kek", c.KEK)
 	between("lease", c.Lease, 3*time.Second, 5*time.Minute, p)
 	between("ttl", c.TTL, 10*time.Second, time.Hour, p)
@@ -86,18 +92,31 @@ func (s State) check(p *settings.Problems) {
 	}
 }
 
-func (v Provider) check(p *settings.Problems) {
+// KnownAs is the name that the registry keeps with keys.
+func (v Provider) KnownAs() string {
+	switch {
+	case v.Name != "":
+		return v.Name
+	case v.Transit != nil:
+		return "transit"
+	case v.SoftKey != nil:
+		return "softkey"
+	}
+	return "pkcs11"
+}
+
+func (v Provider) check(path string, p *settings.Problems) {
 	if count(v.PKCS11 != nil, v.Transit != nil, v.SoftKey != nil) != 1 {
-		p.Add("provider", "wants exactly one of pkcs11, transit and softkey")
+		p.Add(path, "wants exactly one of pkcs11, transit and softkey")
 	}
 	if v.PKCS11 != nil {
-		v.PKCS11.check(p)
+		v.PKCS11.check(path+".pkcs11", p)
 	}
 	if v.Transit != nil {
-		v.Transit.check("provider.transit", p)
+		v.Transit.check(path+".transit", p)
 	}
 	if v.SoftKey != nil {
-		p.Required("provider.softkey.dir", v.SoftKey.Dir)
+		p.Required(path+".softkey.dir", v.SoftKey.Dir)
 	}
 }
 
@@ -139,23 +158,23 @@ func (v *Transit) check(path string, p *settings.Problems) {
 	}
 }
 
-func (v *PKCS11) check(p *settings.Problems) {
+func (v *PKCS11) check(path string, p *settings.Problems) {
 	if v.Module == "" && !v.First().says("module-path=") {
-		p.Required("provider.pkcs11.module", v.Module)
+		p.Required(path+".module", v.Module)
 	}
-	p.Required("provider.pkcs11.token", v.Token)
-	v.PIN().Check("provider.pkcs11.pin", p)
+	p.Required(path+".token", v.Token)
+	v.PIN().Check(path+".pin", p)
 	if !v.PIN().Given() && !v.First().says("pin-source=") {
-		p.Add("provider.pkcs11", "wants pin_file or pin_env")
+		p.Add(path, "wants pin_file or pin_env")
 	}
 	if v.UserType < 0 {
-		p.Add("provider.pkcs11.user_type", "is negative")
+		p.Add(path+".user_type", "is negative")
 	}
 	if v.MaxSessions < 0 {
-		p.Add("provider.pkcs11.max_sessions", "is negative")
+		p.Add(path+".max_sessions", "is negative")
 	}
 	for i, other := range v.Failover {
-		path := fmt.Sprintf("provider.pkcs11.failover[%d]", i)
+		path := fmt.Sprintf("%s.failover[%d]", path, i)
 		p.Required(path+".token", other.Name)
 		other.PIN().Check(path+".pin", p)
 	}

@@ -27,6 +27,10 @@ type Config struct {
 	State    State    `yaml:"state"`
 	// Provider is where the KEKs are: exactly one of its parts. Required.
 	Provider Provider `yaml:"provider"`
+	// Providers are further ones, by a name that stays: the registry writes it down with
+	// each key that `chatelaine key migrate` moves there. Provider is known there as
+	// pkcs11, transit or softkey, or by its own name.
+	Providers map[string]Provider `yaml:"providers"`
 	// KEK is the name of the KEK that wraps access keys, and the bucket keys of
 	// buckets that name no other. main. It is made on the first start.
 	KEK string `yaml:"kek"`
@@ -79,6 +83,10 @@ type State struct {
 
 // Provider is where KEKs live.
 type Provider struct {
+	// Name is what the registry knows Provider by. Empty: pkcs11, transit or softkey.
+	// When keys have moved into one of Providers and that takes the place of Provider,
+	// it must keep its name. In Providers it has no meaning.
+	Name    string   `yaml:"name"`
 	PKCS11  *PKCS11  `yaml:"pkcs11"`
 	Transit *Transit `yaml:"transit"`
 	SoftKey *SoftKey `yaml:"softkey"`

@@ -57,7 +57,13 @@ func (k *keyAPI) GetKEK(ctx context.Context, r *kmsv1.GetKEKRequest) (*kmsv1.Get
 
 // RotateKEK implements KeyService.
 func (k *keyAPI) RotateKEK(ctx context.Context, r *kmsv1.RotateKEKRequest) (*kmsv1.RotateKEKResponse, error) {
-	kek, err := k.manager.RotateKEK(ctx, r.GetName(), changeOf(ctx, r.GetChange()))
+	rotate := k.manager.RotateKEK
+	if to := r.GetProvider(); to != "" {
+		rotate = func(ctx context.Context, name string, by kms.Change) (kms.KEK, error) {
+			return k.manager.MigrateKEK(ctx, name, to, by)
+		}
+	}
+	kek, err := rotate(ctx, r.GetName(), changeOf(ctx, r.GetChange()))
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +183,9 @@ func kekMessage(k kms.KEK) *kmsv1.KEK {
 		DeletionAllowed: k.DeletionAllowed, WaitingPeriod: durationpb.New(k.Wait()), History: eventMessages(k.History),
 	}
 	for i := range k.Versions {
-		out.Versions = append(out.Versions, versionMessage(&k.Versions[i]))
+		v := versionMessage(&k.Versions[i])
+		v.Provider = k.Holder(v.GetNumber())
+		out.Versions = append(out.Versions, v)
 	}
 	return out
 }

@@ -118,7 +118,7 @@ func Table() []Folder {
 		{Dir: "kms/kmstest", Allow: []string{"kms"}, Tests: []string{"kms/softkey", zap}},
 		{Dir: "kms/pkcs11", Allow: []string{"kms", "hsm", zap}, Tests: []string{"hsm/hsmtest", "kms/kmstest", "kms/registry", miekg}},
 		{Dir: "kms/softkey", Allow: []string{"kms", zap}, Tests: []string{"kms/kmstest"}},
-		{Dir: "kms/transit", Allow: []string{"kms", vaultapi, zap}, Tests: []string{"kms/kmstest", "test/servers"}},
+		{Dir: "kms/transit", Allow: []string{"kms", vaultapi, zap}, Tests: []string{"kms/...", "hsm/hsmtest", "test/servers"}},
 		{Dir: "kms/policy", Allow: []string{"kms", cedar}},
 		{Dir: "kms/registry", Allow: []string{"kms", etcd, prometheus, zap}},
 		{

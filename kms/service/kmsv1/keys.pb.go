@@ -169,6 +169,7 @@ type KEKVersion struct {
 	History       []*KeyEvent            `protobuf:"bytes,6,rep,name=history,proto3" json:"history,omitempty"`
 	DestroyAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=destroy_at,json=destroyAt,proto3" json:"destroy_at,omitempty"` // not before; not set: it is not scheduled
 	Destroying    bool                   `protobuf:"varint,8,opt,name=destroying,proto3" json:"destroying,omitempty"`               // it cannot be taken back any more
+	Provider      string                 `protobuf:"bytes,9,opt,name=provider,proto3" json:"provider,omitempty"`                    // that holds it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -257,6 +258,13 @@ func (x *KEKVersion) GetDestroying() bool {
 		return x.Destroying
 	}
 	return false
+}
+
+func (x *KEKVersion) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
 }
 
 type KeyEvent struct {
@@ -627,6 +635,7 @@ type RotateKEKRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Change        *Change                `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	Provider      string                 `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"` // where the new version, and all after it, are made; empty: where they are made now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -673,6 +682,13 @@ func (x *RotateKEKRequest) GetChange() *Change {
 		return x.Change
 	}
 	return nil
+}
+
+func (x *RotateKEKRequest) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
 }
 
 type RotateKEKResponse struct {
@@ -1715,7 +1731,7 @@ const file_kms_service_kmsv1_keys_proto_rawDesc = "" +
 	"\x10deletion_allowed\x18\n" +
 	" \x01(\bR\x0fdeletionAllowed\x12@\n" +
 	"\x0ewaiting_period\x18\v \x01(\v2\x19.google.protobuf.DurationR\rwaitingPeriod\x125\n" +
-	"\ahistory\x18\f \x03(\v2\x1b.chatelaine.kms.v1.KeyEventR\ahistory\"\xb2\x02\n" +
+	"\ahistory\x18\f \x03(\v2\x1b.chatelaine.kms.v1.KeyEventR\ahistory\"\xce\x02\n" +
 	"\n" +
 	"KEKVersion\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
@@ -1728,7 +1744,8 @@ const file_kms_service_kmsv1_keys_proto_rawDesc = "" +
 	"destroy_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tdestroyAt\x12\x1e\n" +
 	"\n" +
 	"destroying\x18\b \x01(\bR\n" +
-	"destroying\"\x90\x01\n" +
+	"destroying\x12\x1a\n" +
+	"\bprovider\x18\t \x01(\tR\bprovider\"\x90\x01\n" +
 	"\bKeyEvent\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12*\n" +
@@ -1750,10 +1767,11 @@ const file_kms_service_kmsv1_keys_proto_rawDesc = "" +
 	"\rGetKEKRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\":\n" +
 	"\x0eGetKEKResponse\x12(\n" +
-	"\x03kek\x18\x01 \x01(\v2\x16.chatelaine.kms.v1.KEKR\x03kek\"Y\n" +
+	"\x03kek\x18\x01 \x01(\v2\x16.chatelaine.kms.v1.KEKR\x03kek\"u\n" +
 	"\x10RotateKEKRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
-	"\x06change\x18\x02 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\"=\n" +
+	"\x06change\x18\x02 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\x12\x1a\n" +
+	"\bprovider\x18\x03 \x01(\tR\bprovider\"=\n" +
 	"\x11RotateKEKResponse\x12(\n" +
 	"\x03kek\x18\x01 \x01(\v2\x16.chatelaine.kms.v1.KEKR\x03kek\"r\n" +
 	"\x0fBlockKEKRequest\x12\x12\n" +
