@@ -7,23 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"hash/crc64"
 	"io"
 	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
+	"github.com/minio/crc64nvme"
 
 	"chatelaine/backends"
 )
 
-const (
-	// smallBody is what is held in memory, to be sent with its checksum and again.
-	smallBody = 256 << 10
-	// polynomial is Azure's CRC64, reversed (Azure, "Put Blob", x-ms-content-crc64). It
-	// is not the one of S3.
-	polynomial = 0x9A6C9329AC4BC9B5
-)
+// smallBody is what is held in memory, to be sent with its checksum and again.
+const smallBody = 256 << 10
 
 var (
 	errGone   = errors.New("the body cannot be sent again")
@@ -40,7 +35,7 @@ type payload struct {
 	mu     sync.Mutex // held while Reader is being read
 	r      io.Reader
 	size   int64
-	sum    hash.Hash64
+	sum    hash.Hash64 // Azure's CRC64 is that of NVMe
 	begun  bool
 	closed bool
 	whole  bool
@@ -49,7 +44,7 @@ type payload struct {
 
 // newPayload reads a small body. The error is Reader's.
 func (s *Store) newPayload(body backends.Body) (*payload, error) {
-	p := &payload{unchecked: s.cfg.NoChecksum, r: body.Exactly(), size: body.Size, sum: crc64.New(s.table)}
+	p := &payload{unchecked: s.cfg.NoChecksum, r: body.Exactly(), size: body.Size, sum: crc64nvme.New()}
 	if body.Size > smallBody {
 		return p, nil
 	}

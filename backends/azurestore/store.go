@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"net/http"
 	"sync/atomic"
 
@@ -34,7 +33,6 @@ type Store struct {
 	cfg       Config
 	service   *service.Client
 	transport *http.Transport
-	table     *crc64.Table
 	// streamed says that the service cannot copy from a URL (Azurite): the bytes then
 	// come through the gateway.
 	streamed atomic.Bool
@@ -51,7 +49,7 @@ func New(cfg Config) (*Store, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("azurestore: checking the configuration: %w", err)
 	}
-	s := &Store{cfg: cfg, transport: newTransport(cfg.Stall), table: crc64.MakeTable(polynomial)}
+	s := &Store{cfg: cfg, transport: newTransport(cfg.Stall)}
 	options := &service.ClientOptions{ClientOptions: azcore.ClientOptions{
 		Transport: &http.Client{Transport: s.transport, CheckRedirect: noRedirect},
 		Retry: policy.RetryOptions{

@@ -144,7 +144,7 @@ func Table() []Folder {
 		},
 		{
 			Dir:   "backends/azurestore",
-			Allow: []string{"backends", azure, xsync},
+			Allow: []string{"backends", azure, crc64nvme, xsync},
 			Tests: []string{"backends/backendtest", "test/servers"},
 		},
 
