@@ -58,7 +58,7 @@ func (c Config) withDefaults() Config {
 func (c Config) validate() error {
 	problems := []error{checkAddress(c.Address), c.Auth.validate()}
 	if c.Prefix != "" && !keyNames.MatchString(c.Prefix) {
-		problems = append(problems, fmt.Errorf("prefix %q: want letters, digits, and then also - _ and .", c.Prefix))
+		problems = append(problems, fmt.Errorf("prefix %q: want letters, digits, and then also . - and _", c.Prefix))
 	}
 	if c.Deadline < 0 {
 		problems = append(problems, fmt.Errorf("deadline %v is negative", c.Deadline))
@@ -394,7 +394,7 @@ func (p *Provider) write(ctx context.Context, path string, data map[string]any) 
 const maxName = 128
 
 // keyNames are Vault's, but for the last sign, which is a digit of ours.
-var keyNames = regexp.MustCompile(`^\w[\w.-]*$`) //nolint:gochecknoglobals // a constant
+var keyNames = regexp.MustCompile(`^\w[\w.-]*$`)
 
 // key is the name of a KEK version's key in Vault.
 func (p *Provider) key(ref kms.KeyRef) (string, error) {
@@ -403,7 +403,7 @@ func (p *Provider) key(ref kms.KeyRef) (string, error) {
 	}
 	key := p.prefix + ref.String()
 	if !keyNames.MatchString(key) {
-		return "", fmt.Errorf("%w: Vault takes no key %q: want letters, digits, and then also - _ and .", kms.ErrInvalid, key)
+		return "", fmt.Errorf("%w: Vault takes no key %q: want letters, digits, and then also . - and _", kms.ErrInvalid, key)
 	}
 	return key, nil
 }

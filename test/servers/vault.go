@@ -61,7 +61,7 @@ func startVault(ctx context.Context, path, dir string, o VaultOptions) (*Vault, 
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{Address: "http://" + address, Token: "root-" + rand.Text(), client: http.DefaultClient}
+	v := &Vault{Address: "http://" + address, Token: "root-" + rand.Text(), client: &http.Client{Timeout: 20 * time.Second}}
 	args := []string{"-listen", address}
 	if o.CertFile != "" {
 		v.Address, v.client = "https://"+address, o.Client
