@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -15,6 +16,43 @@ import (
 
 // deleters is how many deletes of one clearing run at once.
 const deleters = 16
+
+// AbortIf is Abort of an upload that began at a time, which is as ListUploads tells it
+// and compared as in DeleteRequest: backends.ErrPrecondition if it began at another.
+// When an upload began never changes. It asks the backend for a list of uploads.
+func (s *Service) AbortIf(ctx context.Context, r UploadRef, began time.Time) error {
+	if err := checkKey(r.Key); err != nil {
+		return err
+	}
+	is, err := s.began(ctx, r)
+	if err == nil && !sameMoment(began, is) {
+		err = fmt.Errorf("%w: the upload began at another time", backends.ErrPrecondition)
+	}
+	if err != nil {
+		return fmt.Errorf("objects: aborting an upload of %q: %w", r.Key, err)
+	}
+	return s.Abort(ctx, r)
+}
+
+// began looks an upload up among those of its key.
+func (s *Service) began(ctx context.Context, r UploadRef) (time.Time, error) {
+	list := UploadsRequest{Bucket: r.Bucket, Prefix: r.Key}
+	for {
+		page, err := s.ListUploads(ctx, list)
+		if err != nil {
+			return time.Time{}, err
+		}
+		for _, u := range page.Uploads {
+			if u.ID == r.ID && u.Key == r.Key {
+				return u.Started, nil
+			}
+		}
+		if !page.Truncated {
+			return time.Time{}, backends.ErrUploadNotFound
+		}
+		list.KeyMarker, list.IDMarker = page.NextKey, page.NextIDMarker
+	}
+}
 
 // Abort ends an upload and deletes its parts. What a retention of the bucket's keeps
 // of its folder stays, unseen.

@@ -30,6 +30,10 @@ func (q *query) head() (Stat, Span, error) {
 	if err != nil {
 		return Stat{}, Span{}, err
 	}
+	return q.headOf(f)
+}
+
+func (q *query) headOf(f *found) (Stat, Span, error) {
 	if f.env.Kind == sealed.Multipart && q.r.Part == 0 && !q.r.Checksums {
 		return q.headMultipart(f)
 	}

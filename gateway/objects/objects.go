@@ -258,6 +258,12 @@ type DeleteRequest struct {
 	Key     string
 	Version string
 	IfMatch []string // visible ETags, or "*"
+	// IfSize is the object's size in plaintext bytes; nil where it does not count. One
+	// that is not there is deleted already, as without conditions.
+	IfSize *int64
+	// IfModified is when the object was last modified, as far as it says that: to the
+	// second, or with a fraction to the millisecond. Zero does not count.
+	IfModified time.Time
 	// BypassGovernance lifts a Governance retention of the version.
 	BypassGovernance bool
 }

@@ -89,7 +89,7 @@ func objectCauses() []cause {
 		{objects.ErrSizeMismatch, sizeFault},
 		fixed(objects.ErrRuleScope, http.StatusNotImplemented, "NotImplemented",
 			"An expiration must have a tag, or a prefix that "+objects.ReservedPrefix+" does not begin with: it would delete the gateway's own objects too."),
-		fixed(objects.ErrUnsupported, http.StatusNotImplemented, "NotImplemented", "The bucket's backend does not support this request."),
+		{objects.ErrUnsupported, unsupported},
 	}
 }
 
@@ -126,7 +126,7 @@ func backendCauses() []cause {
 		fixed(backends.ErrTooSmall, http.StatusBadRequest, "EntityTooSmall", small),
 		fixed(backends.ErrTooLarge, http.StatusBadRequest, "EntityTooLarge", big),
 		fixed(backends.ErrInvalidName, http.StatusBadRequest, "InvalidArgument", "The bucket's backend cannot hold that name."),
-		fixed(backends.ErrUnsupported, http.StatusNotImplemented, "NotImplemented", "The bucket's backend does not support this request."),
+		{backends.ErrUnsupported, unsupported},
 		{backends.ErrFull, func(*call, error) *fault {
 			return &fault{status: http.StatusInsufficientStorage, code: "InsufficientStorage", message: "No space left on the backend.", alarm: true}
 		}},
@@ -147,6 +147,11 @@ func endCauses() []cause {
 
 // statusClientGone is what the log shows for a client that nobody can answer.
 const statusClientGone = 499
+
+// unsupported says beside S3's text that another backend might do.
+func unsupported(*call, error) *fault {
+	return notImplemented("").with(field{"additionalMessage", "The bucket's backend does not support this request."})
+}
 
 func noSuchBucket(c *call, _ error) *fault { return noBucket(c.bucketName) }
 

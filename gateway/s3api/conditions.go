@@ -42,6 +42,43 @@ func writeConditions(h http.Header) (ifMatch, ifNoneMatch []string, err error) {
 	return ifMatch, ifNoneMatch, nil
 }
 
+// Conditions that S3 has for directory buckets alone ("DeleteObject",
+// "AbortMultipartUpload").
+const (
+	ifSizeHeader     = "x-amz-if-match-size"
+	ifModifiedHeader = "x-amz-if-match-last-modified-time"
+	ifBeganHeader    = "x-amz-if-match-initiated-time"
+)
+
+// statedSize reads a condition; nil where there is none. One that cannot be read is
+// refused: ignored, it would let happen what it was to prevent.
+func statedSize(name, text string) (*int64, error) {
+	if text == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return nil, invalidArgument("The size must be an integer that is not negative.", name, text)
+	}
+	return &n, nil
+}
+
+// statedTime reads a condition as statedSize does, in HTTP's form, also with a
+// fraction, or in ISO 8601's: SDKs send both. Zero where there is none.
+func statedTime(name, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	t, err := http.ParseTime(text)
+	if err != nil {
+		t, err = time.Parse(time.RFC3339, text)
+	}
+	if err != nil || t.IsZero() {
+		return time.Time{}, invalidArgument("The timestamp must be an HTTP date or of ISO 8601.", name, text)
+	}
+	return t, nil
+}
+
 // etags splits lists of entity tags. Quotes may be missing; a weak tag is compared
 // like a strong one, because S3 has no others.
 func etags(values []string) []string {

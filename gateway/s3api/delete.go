@@ -22,10 +22,17 @@ func (c *call) deleteObject() error {
 	if err != nil {
 		return err
 	}
-	deleted, err := c.Service.Delete(c.ctx, objects.DeleteRequest{
+	request := objects.DeleteRequest{
 		Bucket: c.bucket, Key: c.key, Version: c.query.Get("versionId"), IfMatch: etags(c.header.Values("If-Match")),
 		BypassGovernance: bypass,
-	})
+	}
+	if request.IfSize, err = statedSize(ifSizeHeader, c.header.Get(ifSizeHeader)); err != nil {
+		return err
+	}
+	if request.IfModified, err = statedTime(ifModifiedHeader, c.header.Get(ifModifiedHeader)); err != nil {
+		return err
+	}
+	deleted, err := c.Service.Delete(c.ctx, request)
 	if err != nil {
 		return err
 	}
@@ -43,14 +50,13 @@ type deleteDocument struct {
 	Objects []deleteEntry `xml:"Object"`
 }
 
-// deleteEntry is one object to delete. Size and LastModifiedTime are conditions
-// that the service does not have.
+// deleteEntry is one object to delete, where what is stated of it holds.
 type deleteEntry struct {
 	Key              string
 	VersionId        string //nolint:revive // S3's name of the element
 	ETag             string
-	Size             *string
-	LastModifiedTime *string
+	Size             string
+	LastModifiedTime string
 }
 
 type deleteResult struct {
@@ -143,9 +149,6 @@ func (c *call) deleteAll(entries []deleteEntry) []deleteOutcome {
 
 // deleteEntry may run concurrently with itself: it only reads c.
 func (c *call) deleteEntry(entry deleteEntry) (backends.Deleted, error) {
-	if entry.Size != nil || entry.LastModifiedTime != nil {
-		return backends.Deleted{}, notImplemented("")
-	}
 	if len(entry.Key) > objects.MaxKey {
 		return backends.Deleted{}, keyTooLong(len(entry.Key))
 	}
@@ -166,6 +169,12 @@ func (c *call) deleteEntry(entry deleteEntry) (backends.Deleted, error) {
 	request := objects.DeleteRequest{Bucket: c.bucket, Key: entry.Key, Version: entry.VersionId, BypassGovernance: bypass}
 	if entry.ETag != "" {
 		request.IfMatch = etags([]string{entry.ETag})
+	}
+	if request.IfSize, err = statedSize("Size", entry.Size); err != nil {
+		return backends.Deleted{}, err
+	}
+	if request.IfModified, err = statedTime("LastModifiedTime", entry.LastModifiedTime); err != nil {
+		return backends.Deleted{}, err
 	}
 	return c.Service.Delete(c.ctx, request)
 }

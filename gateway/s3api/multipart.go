@@ -130,7 +130,16 @@ func setPartChecksum(h http.Header, sum objects.Checksum) {
 }
 
 func (c *call) abortUpload() error {
-	if err := c.Service.Abort(c.ctx, c.uploadRef()); err != nil {
+	began, err := statedTime(ifBeganHeader, c.header.Get(ifBeganHeader))
+	if err != nil {
+		return err
+	}
+	if began.IsZero() {
+		err = c.Service.Abort(c.ctx, c.uploadRef())
+	} else {
+		err = c.Service.AbortIf(c.ctx, c.uploadRef(), began)
+	}
+	if err != nil {
 		return err
 	}
 	c.w.WriteHeader(http.StatusNoContent)

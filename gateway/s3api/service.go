@@ -52,6 +52,7 @@ type UploadService interface {
 	CopyPart(ctx context.Context, r objects.CopyPartRequest) (objects.CopyPartResult, error)
 	Complete(ctx context.Context, r objects.CompleteRequest) (objects.PutResult, error)
 	Abort(ctx context.Context, r objects.UploadRef) error
+	AbortIf(ctx context.Context, r objects.UploadRef, began time.Time) error
 	ListParts(ctx context.Context, r objects.PartsRequest) (*objects.PartsResult, error)
 	ListUploads(ctx context.Context, r objects.UploadsRequest) (*backends.UploadsPage, error)
 	UploadChecksums(ctx context.Context, b keys.Bucket, uploads []backends.Upload) []objects.UploadChecksum

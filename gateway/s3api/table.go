@@ -185,7 +185,7 @@ func uploadRoutes() []route {
 		},
 		{
 			name: "AbortMultipartUpload", action: "s3:AbortMultipartUpload", level: levelObject, method: http.MethodDelete,
-			need: words("uploadId"), run: (*call).abortUpload,
+			need: words("uploadId"), headers: words(ifBeganHeader), run: (*call).abortUpload,
 		},
 		{
 			name: "CreateMultipartUpload", action: "s3:PutObject", level: levelObject, method: http.MethodPost,
@@ -224,7 +224,7 @@ func objectRoutes() []route {
 		},
 		{
 			name: "DeleteObject", action: "s3:DeleteObject", version: "s3:DeleteObjectVersion", level: levelObject, method: http.MethodDelete,
-			may: words("versionId"), headers: words(bypassHeader), run: (*call).deleteObject,
+			may: words("versionId"), headers: words(bypassHeader + " " + ifSizeHeader + " " + ifModifiedHeader), run: (*call).deleteObject,
 		},
 	}
 }

@@ -70,7 +70,9 @@ func TestRequestsThatNameNoOperation(t *testing.T) {
 		{"GET", "/bucket/k?partNumber=1", "Range: bytes=0-1", 400, "InvalidRequest"},
 		{"GET", "/bucket/k", "X-Amz-Server-Side-Encryption-Customer-Key: x", 501, "NotImplemented"},
 		{"DELETE", "/bucket/k", "X-Amz-Mfa: x", 501, "NotImplemented"},
-		{"DELETE", "/bucket/k", "X-Amz-If-Match-Size: 3", 501, "NotImplemented"},
+		{"DELETE", "/bucket/k", "X-Amz-If-Match-Size: -3", 400, "InvalidArgument"},
+		{"DELETE", "/bucket/k", "X-Amz-If-Match-Last-Modified-Time: yesterday", 400, "InvalidArgument"},
+		{"DELETE", "/bucket/k?uploadId=x", "X-Amz-If-Match-Initiated-Time: yesterday", 400, "InvalidArgument"},
 	} {
 		s := sent{method: tt.method, path: tt.path}
 		if tt.header != "" {
