@@ -57,7 +57,8 @@ lint: ## vet, build without cgo, golangci-lint
 	$$(test/tools/build.sh lint) run --timeout 15m ./...
 
 # What reads what anybody on the network may send: package and target.
-FUZZED := gateway/s3api:FuzzTarget gateway/s3api:FuzzXML gateway/s3api:FuzzLifecycle gateway/sigv4:FuzzChunked gateway/sigv4:FuzzVerify \
+FUZZED := backends/azurestore:FuzzNamesKeepOrderAndPrefixes backends/azurestore:FuzzDecodeNameTakesWhatEncodeNameMakes \
+	gateway/s3api:FuzzTarget gateway/s3api:FuzzXML gateway/s3api:FuzzLifecycle gateway/sigv4:FuzzChunked gateway/sigv4:FuzzVerify \
 	kms/approval:FuzzParseStatement kms/approval:FuzzSignature kms/approval:FuzzBundle kms/approval:FuzzParseRules kms/policy:FuzzCheck kms:FuzzVerifyReport
 FUZZTIME ?= 60s
 

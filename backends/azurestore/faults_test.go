@@ -13,8 +13,13 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 
 	"chatelaine/backends"
 	"chatelaine/backends/azurestore"
@@ -293,19 +298,9 @@ func TestSourcesOfCopiesCanBeReadUnderTheirURL(t *testing.T) {
 		if source == "" {
 			return false
 		}
-		req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, source, nil)
-		if err != nil {
-			t.Error(err)
-			return false
+		if _, status := readSource(t, r, source); status != http.StatusPartialContent {
+			t.Errorf("reading the source: status %d", status)
 		}
-		req.Header.Set("Range", r.Header.Get("X-Ms-Source-Range"))
-		req.Header.Set("If-Match", r.Header.Get("X-Ms-Source-If-Match"))
-		resp, err := http.DefaultTransport.RoundTrip(req)
-		if err != nil || resp.StatusCode != http.StatusPartialContent {
-			t.Errorf("reading the source: %v, %v", resp, err)
-			return false
-		}
-		defer resp.Body.Close()
 		mu.Lock()
 		copied++
 		mu.Unlock()
@@ -324,4 +319,89 @@ func TestSourcesOfCopiesCanBeReadUnderTheirURL(t *testing.T) {
 	if _, err := s.Copy(t.Context(), id, to, nil); err != nil || copied != 1 {
 		t.Errorf("again: %v, asked %d times, want not again after 501", err, copied)
 	}
+}
+
+// stageFromURL is Put Block From URL as Azure has it: with the source's range and ETag.
+func stageFromURL(t *testing.T, s *servers.Azure, asked *atomic.Int64) func(http.ResponseWriter, *http.Request, http.Handler) bool {
+	t.Helper()
+	key, err := blob.NewSharedKeyCredential(s.Account, s.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		source := r.Header.Get("X-Ms-Copy-Source")
+		if source == "" {
+			return false
+		}
+		asked.Add(1)
+		body, status := readSource(t, r, source)
+		if status != http.StatusPartialContent {
+			w.Header().Set("X-Ms-Error-Code", "SourceConditionNotMet")
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return true
+		}
+		client, err := blockblob.NewClientWithSharedKeyCredential(strings.TrimSuffix(s.Endpoint, "/"+s.Account)+r.URL.EscapedPath(), key, nil)
+		if err == nil {
+			_, err = client.StageBlock(r.Context(), r.URL.Query().Get("blockid"), streaming.NopCloser(bytes.NewReader(body)), nil)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(http.StatusCreated)
+		return true
+	}
+}
+
+func readSource(t *testing.T, r *http.Request, source string) ([]byte, int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, source, nil)
+	if err != nil {
+		t.Error(err)
+		return nil, 0
+	}
+	req.Header.Set("Range", r.Header.Get("X-Ms-Source-Range"))
+	req.Header.Set("If-Match", r.Header.Get("X-Ms-Source-If-Match"))
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Error(err)
+		return nil, 0
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return body, resp.StatusCode
+}
+
+func TestPartsBecomeAnObjectWithinTheService(t *testing.T) {
+	server := servers.Azurite(t)
+	b := newBetween(t, server)
+	cfg := configOf(server)
+	cfg.Endpoint = b.url
+	s := open(t, cfg)
+	if err := s.CreateBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	up, err := s.CreateUpload(t.Context(), "bucket", "key", backends.Attributes{Metadata: map[string]string{"cho1": "x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parts []backends.Part
+	var whole strings.Builder
+	for n, size := range []int{70 << 20, 5 << 20, 3} { // the first is more than a block
+		data := strings.Repeat(string(rune('a'+n)), size)
+		p, err := s.PutPart(t.Context(), up, n+1, text(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts = append(parts, p)
+		whole.WriteString(data)
+	}
+	var asked atomic.Int64
+	b.with(stageFromURL(t, server, &asked))
+	if _, err := s.Complete(t.Context(), up, parts, backends.Conditions{IfNoneMatch: []string{"*"}}); err != nil || asked.Load() != 4 {
+		t.Fatalf("%v with %d blocks, want 4", err, asked.Load())
+	}
+	holds(t, s, backends.ObjectID{Bucket: "bucket", Key: "key"}, whole.String())
 }
