@@ -96,6 +96,6 @@ func examined(c kmsconfig.PKCS11) (hsm.Config, error) {
 		return hsm.Config{}, usageError{err}
 	}
 	cfg.MaxSessions, cfg.Deadline, cfg.Mechanism = c.MaxSessions, c.Deadline, hsm.Mechanism(c.Mechanism)
-	cfg.UserType, cfg.ReadOnly = uint(c.UserType), c.ReadOnly //nolint:gosec // G115: checked
+	cfg.UserType, cfg.ReadOnly = uint(c.UserType), c.ReadOnly
 	return cfg, nil
 }
