@@ -37,6 +37,9 @@ func (m *Manager) CurrentKey(ctx context.Context, space string) (OpenKey, error)
 		if err != nil {
 			return err
 		}
+		if err := b.record.usable(); err != nil {
+			return err
+		}
 		key, err := m.currentRecord(ctx, b)
 		if err != nil {
 			return err
@@ -62,6 +65,9 @@ func (m *Manager) BucketKey(ctx context.Context, space string, id KeyID) (OpenKe
 func (m *Manager) bucketKey(ctx context.Context, space string, id KeyID) (OpenKey, error) {
 	b, err := m.bucketOf(ctx, space)
 	if err != nil {
+		return OpenKey{}, err
+	}
+	if err := b.record.usable(); err != nil {
 		return OpenKey{}, err
 	}
 	key, err := read[BucketKey](ctx, m.registry, keyPath(space, id))

@@ -192,6 +192,9 @@ func (m *Manager) ActivateBucket(ctx context.Context, name string) error {
 		if err != nil || s.record.State == BucketActive {
 			return err
 		}
+		if err := s.record.usable(); err != nil {
+			return err
+		}
 		s.record.State = BucketActive
 		item, err := put(s.is.Key, s.record)
 		if err != nil {
@@ -235,7 +238,7 @@ func (m *Manager) removeBucket(ctx context.Context, name string, may func(Bucket
 		}
 		t := Transaction{
 			If:           []Condition{s.is},
-			Delete:       []string{s.is.Key, spacePath(b.Space), storePath(b.Store, b.StoreName), currentPath(b.Space), makeTaskPath(b.Name)},
+			Delete:       []string{s.is.Key, spacePath(b.Space), storePath(b.Store, b.StoreName), currentPath(b.Space), makeTaskPath(b.Name), shredTaskPath(b.Space)},
 			DeletePrefix: []string{bucketKeysPath(b.Space), mirrorTasksPath(b.Space)},
 		}
 		if err := t.tombstone(b); err != nil {

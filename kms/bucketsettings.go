@@ -30,9 +30,12 @@ type BucketSettings struct {
 const maxEpochPeriod = 10 * 365 * 24 * time.Hour
 
 // SetBucket changes settings of a bucket. Gateways learn of it at once. ErrNotFound,
-// ErrInvalid.
+// ErrInvalid, ErrDisabled for one that was shredded.
 func (m *Manager) SetBucket(ctx context.Context, name string, s BucketSettings, by Change) (Bucket, error) {
 	b, err := m.editBucket(ctx, name, by, func(b *Bucket, t *Transaction) (bool, error) {
+		if err := b.usable(); err != nil {
+			return false, err
+		}
 		if s.KEK != nil && *s.KEK != b.KEK {
 			is, err := m.wrappingKEK(ctx, *s.KEK)
 			if err != nil {
@@ -93,6 +96,9 @@ func (m *Manager) wrappingKEK(ctx context.Context, name string) (Condition, erro
 // the next write makes another. What was sealed under it opens as before.
 func (m *Manager) RotateBucket(ctx context.Context, name string, by Change) (Bucket, error) {
 	b, err := m.editBucket(ctx, name, by, func(b *Bucket, t *Transaction) (bool, error) {
+		if err := b.usable(); err != nil {
+			return false, err
+		}
 		cur, err := readMaybe[current](ctx, m.registry, currentPath(b.Space))
 		if err != nil || !cur.exists() {
 			return false, err // its first key will be a new one

@@ -104,7 +104,7 @@ func (m *Manager) needsOfName(name string, buckets []Bucket) []Need {
 		out = append(out, Need{Kind: NeedDefault})
 	}
 	for _, b := range buckets {
-		if b.KEK == name {
+		if b.KEK == name && b.State != BucketShredded {
 			out = append(out, Need{Kind: NeedBucket, Bucket: b.Name})
 		}
 	}

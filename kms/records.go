@@ -82,6 +82,9 @@ type BucketState string
 const (
 	BucketCreating BucketState = "creating" // registered; the store may not have it yet
 	BucketActive   BucketState = "active"
+	// BucketShredded: its keys are destroyed. What is in it opens never again, and can
+	// be listed and deleted.
+	BucketShredded BucketState = "shredded"
 )
 
 // Bucket is a bucket's record.

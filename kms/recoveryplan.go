@@ -189,12 +189,15 @@ func (r *Recovery) place(ctx context.Context, b *recovering, p *bucketPlan) erro
 	stands, err3 := readMaybe[claim](ctx, r.m.registry, storePath(b.Store, b.StoreName))
 	removed, err4 := readMaybe[Removal](ctx, r.m.registry, removalPath(space))
 	last, err5 := readMaybe[lastRemoval](ctx, r.m.registry, lastRemovalPath(b.Name))
-	if err := errors.Join(err, err2, err3, err4, err5); err != nil {
+	shredded, err6 := readMaybe[Shred](ctx, r.m.registry, shredPath(space))
+	if err := errors.Join(err, err2, err3, err4, err5, err6); err != nil {
 		return err
 	}
-	p.bucket, p.is = record, []Condition{record.is, claimed.is, stands.is, removed.is, last.is}
+	p.bucket, p.is = record, []Condition{record.is, claimed.is, stands.is, removed.is, last.is, shredded.is}
 	have := record.record
 	switch {
+	case shredded.exists():
+		b.conflict("the bucket was shredded at %s", shredded.record.Shredded.Format(time.RFC3339))
 	case removed.exists():
 		b.conflict("the bucket was removed at %s, and its keys were left", removed.record.Removed.Format(time.RFC3339))
 	case record.exists() && have.Space != space:

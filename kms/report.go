@@ -54,9 +54,9 @@ func (r Report) Needed() uint64 {
 	return n
 }
 
-// SignedReport is a Report with an Ed25519 signature of a KMS over its exact bytes.
+// SignedReport is a Report, or a ShredStatement, with an Ed25519 signature of a KMS over its exact bytes.
 type SignedReport struct {
-	Statement []byte `json:"statement"` // JSON of a Report; in base64 in JSON
+	Statement []byte `json:"statement"` // JSON of it; in base64 in JSON
 	Key       []byte `json:"key"`       // the signer's public key, 32 bytes
 	Signature []byte `json:"signature"` // 64 bytes, of signedMessage
 }
@@ -136,16 +136,10 @@ func VerifyReport(data []byte) (Report, SignedReport, error) {
 }
 
 func verifyReport(data []byte) (Report, SignedReport, error) {
-	var signed SignedReport
 	var r Report
-	if len(data) > MaxReport {
-		return r, signed, fmt.Errorf("%w: %d bytes are over %d", ErrInvalid, len(data), MaxReport)
-	}
-	if err := strictly(data, &signed); err != nil {
+	signed, err := verifySigned(data)
+	if err != nil {
 		return r, signed, err
-	}
-	if len(signed.Key) != ed25519.PublicKeySize || !ed25519.Verify(signed.Key, signedMessage(signed.Statement), signed.Signature) {
-		return r, signed, fmt.Errorf("%w: the signature is wrong", ErrCorrupt)
 	}
 	if err := strictly(signed.Statement, &r); err != nil {
 		return r, signed, err
@@ -154,6 +148,21 @@ func verifyReport(data []byte) (Report, SignedReport, error) {
 		return r, signed, fmt.Errorf("%w: kind %q, want %q", ErrInvalid, r.Chatelaine, reportKind)
 	}
 	return r, signed, nil
+}
+
+// verifySigned checks the signature of a statement of any kind.
+func verifySigned(data []byte) (SignedReport, error) {
+	var signed SignedReport
+	if len(data) > MaxReport {
+		return signed, fmt.Errorf("%w: %d bytes are over %d", ErrInvalid, len(data), MaxReport)
+	}
+	if err := strictly(data, &signed); err != nil {
+		return signed, err
+	}
+	if len(signed.Key) != ed25519.PublicKeySize || !ed25519.Verify(signed.Key, signedMessage(signed.Statement), signed.Signature) {
+		return signed, fmt.Errorf("%w: the signature is wrong", ErrCorrupt)
+	}
+	return signed, nil
 }
 
 // strictly decodes one JSON value and nothing else.

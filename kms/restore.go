@@ -242,6 +242,9 @@ func (r *restoration) bucketStands(b Bucket) (string, error) {
 	if r.has(removalPath(b.Space)) {
 		return "it was removed since", nil
 	}
+	if r.has(shredPath(b.Space)) {
+		return "it was shredded", nil
+	}
 	if own, ok := r.present[bucketPath(b.Name)]; ok {
 		s, err := decode[Bucket](own)
 		if err != nil || s.record.Space == b.Space {

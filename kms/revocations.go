@@ -19,6 +19,8 @@ type Revocation struct {
 	Unusable []KeyRef
 	// Canary is the space whose key gateways hold while a canary runs, or empty.
 	Canary string
+	// Shredded are the spaces of shredded buckets: their keys end at once.
+	Shredded []string
 }
 
 // Revocations is the revocation epoch: it grows by each change that gateways must
@@ -58,12 +60,16 @@ func (m *Manager) revocation(ctx context.Context) (Revocation, error) {
 	if err != nil {
 		return Revocation{}, err
 	}
+	shredded, err := m.shredded(ctx)
+	if err != nil {
+		return Revocation{}, err
+	}
 	after, err := readMaybe[revocation](ctx, m.registry, revocationPath)
 	if err == nil && after.is != before.is {
 		err = ErrConflict
 	}
 	r := before.record
-	out := Revocation{Epoch: r.Epoch, General: r.Epoch - r.Narrow, Unusable: unusable}
+	out := Revocation{Epoch: r.Epoch, General: r.Epoch - r.Narrow, Unusable: unusable, Shredded: shredded}
 	if watched.record.Running {
 		out.Canary = watched.record.Space
 	}

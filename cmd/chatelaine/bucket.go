@@ -20,14 +20,14 @@ func bucketCommand() *cobra.Command {
 	a := &admin{}
 	cmd := &cobra.Command{
 		Use:   "bucket",
-		Short: "Buckets: create, attach, list, show, set, rotate",
+		Short: "Buckets: create, attach, list, show, set, rotate, shred",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return usageError{errors.New("which command? Try `chatelaine bucket --help`")}
 		},
 	}
 	a.bind(cmd)
-	cmd.AddCommand(bucketCreateCommand(a), bucketAttachCommand(a), bucketListCommand(a), bucketShowCommand(a), bucketSetCommand(a), bucketRotateCommand(a))
+	cmd.AddCommand(bucketCreateCommand(a), bucketAttachCommand(a), bucketListCommand(a), bucketShowCommand(a), bucketSetCommand(a), bucketRotateCommand(a), bucketShredCommand(a))
 	return cmd
 }
 
@@ -162,6 +162,9 @@ func (a *admin) showBucket(d *kmsv1.BucketDetails) error {
 		return a.show(d, table{})
 	}
 	keys := table{header: []string{"\nEPOCH", "BUCKET KEY", "WRAPPED UNDER", "CREATED", "COPY IN THE BACKEND"}, empty: "\nIt has no keys yet."}
+	if d.GetBucket().GetState() == string(kms.BucketShredded) {
+		keys.empty = "\nIts keys were destroyed: nothing in it can be opened again."
+	}
 	for _, k := range d.GetKeys() {
 		mirror := map[bool]string{true: "yes", false: "to be written"}[k.GetMirrored()]
 		keys.rows = append(keys.rows, []string{

@@ -263,13 +263,24 @@ func reportVerifyCommand(a *admin) *cobra.Command {
 	return cmd
 }
 
+// signedBy checks whose key a report is signed with.
+func signedBy(signed kms.SignedReport, key string) error {
+	if got := kms.Fingerprint(signed.Key); got != key {
+		return advise(fmt.Errorf("the report is signed by %s, not by %s", got, key), "`chatelaine report key` shows the key of a KMS; believe neither until you know why")
+	}
+	return nil
+}
+
 func (a *admin) verifyReport(data []byte, key string) error {
+	if kms.IsShred(data) {
+		return a.verifyShred(data, key)
+	}
 	report, signed, err := kms.VerifyReport(data)
 	if err != nil {
 		return err
 	}
-	if got := kms.Fingerprint(signed.Key); got != key {
-		return advise(fmt.Errorf("the report is signed by %s, not by %s", got, key), "`chatelaine report key` shows the key of a KMS; believe neither until you know why")
+	if err := signedBy(signed, key); err != nil {
+		return err
 	}
 	t := reportTable(report)
 	t.header = append(t.header, "AT")

@@ -177,6 +177,6 @@ func bucketOf(m *kmsv1.Bucket) (Bucket, error) {
 	return Bucket{
 		Name: m.GetName(), Space: Space(space), Store: m.GetStore(), StoreName: m.GetStoreName(), KEK: m.GetKek(),
 		Owner: m.GetOwner(), Strict: m.GetProfile() == string(kms.Strict), MD5: m.GetEtag() == string(kms.ETagMD5),
-		Created: m.GetCreated().AsTime(), Active: m.GetState() == string(kms.BucketActive),
+		Created: m.GetCreated().AsTime(), Active: m.GetState() != string(kms.BucketCreating), Shredded: m.GetState() == string(kms.BucketShredded),
 	}, nil
 }

@@ -52,6 +52,9 @@ type Bucket struct {
 	Created   time.Time
 	// Active is false from registration until the store has the bucket too.
 	Active bool
+	// Shredded: its keys are destroyed. It is Active, as it can be listed, emptied and
+	// deleted; for all that needs a key the KMS answers ErrBlocked.
+	Shredded bool
 }
 
 // NewBucket is what RegisterBucket needs. The KMS chooses Space.

@@ -50,6 +50,7 @@ func (c *Client) heed(r *kmsv1.Revocation, sent instant) {
 		v.unusable[refOf(u)] = true
 	}
 	c.endUnder(v.unusable)
+	c.endShredded(r.GetShredded())
 	v.heard = c.clock.now()
 	c.metrics.epoch.Set(float64(v.epoch))
 	c.log.Info("revocation", zap.Uint64("epoch", v.epoch), zap.Int("unusable_keys", len(v.unusable)))
@@ -80,6 +81,23 @@ func (c *Client) endUnder(unusable map[kms.KeyRef]bool) {
 		if e, ok := c.signing.entries.Peek(s); ok && unusable[e.value.kek] {
 			c.signing.entries.Remove(s)
 		}
+	}
+}
+
+// endShredded ends every use of keys of shredded buckets, in running transfers too.
+// Their records are asked for again.
+func (c *Client) endShredded(spaces []string) {
+	gone := make(map[Space]bool, len(spaces))
+	for _, text := range spaces {
+		space, err := uuid.Parse(text)
+		if err != nil {
+			c.log.Error("shredded space not understood", zap.String("space", text))
+			continue
+		}
+		gone[Space(space)] = true
+	}
+	if len(gone) > 0 {
+		c.forget(gone)
 	}
 }
 

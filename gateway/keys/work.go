@@ -21,6 +21,7 @@ type Unmirrored struct {
 type Work struct {
 	Unmirrored []Unmirrored // some; there may be more
 	Unmade     []Bucket     // to be made in their stores and activated
+	Unswept    []Bucket     // shredded: the records of their keys are to be deleted, and Swept told
 }
 
 // Work asks what there is to do. It needs a lease. Errors: ErrUnavailable.
@@ -49,7 +50,47 @@ func (c *Client) Work(ctx context.Context) (Work, error) {
 		}
 		out.Unmade = append(out.Unmade, b)
 	}
+	for _, message := range answer.GetUnswept() {
+		b, err := bucketOf(message)
+		if err != nil {
+			return Work{}, fmt.Errorf("keys: asking for work: %w", err)
+		}
+		out.Unswept = append(out.Unswept, b)
+	}
 	return out, nil
+}
+
+// Sweep is what was found in the backend of a shredded bucket.
+type Sweep struct {
+	Bucket  Bucket
+	Mirrors uint64 // records of keys that were deleted
+	Left    uint64 // that are there still
+	Seen    uint64 // objects that the samples were drawn from
+	Samples []Sample
+	Problem string // why it failed; empty: it did not
+}
+
+// Sample is an object that was looked at.
+type Sample struct {
+	Object string
+	KeyID  []byte // the bucket key that its envelope names; nil: it has no envelope
+}
+
+// Swept tells the KMS of a sweep. It needs a lease. Errors: ErrBucketNotFound,
+// ErrUnavailable.
+func (c *Client) Swept(ctx context.Context, s Sweep) error {
+	r := &kmsv1.SweptRequest{Space: s.Bucket.Space.String(), Mirrors: s.Mirrors, Left: s.Left, Seen: s.Seen, Problem: s.Problem}
+	for _, sample := range s.Samples {
+		r.Samples = append(r.Samples, &kmsv1.Sample{Object: sample.Object, KeyId: sample.KeyID})
+	}
+	_, _, err := leased(ctx, c, "Swept", func(ctx context.Context, lease string) (*kmsv1.SweptResponse, error) {
+		r.LeaseId = lease
+		return c.mirrors.Swept(ctx, r)
+	})
+	if err != nil {
+		return fmt.Errorf("keys: telling of the sweep of bucket %q: %w", s.Bucket.Name, translate(err, ErrBucketNotFound))
+	}
+	return nil
 }
 
 // RefuseBucket removes the record of a bucket that cannot be made in its store. One that

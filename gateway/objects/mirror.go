@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"chatelaine/backends"
@@ -30,15 +31,21 @@ func (s *Service) sealingKey(ctx context.Context, b keys.Bucket, store backends.
 }
 
 // mirrorAndConfirm tells the KMS exactly what was written: the key may have been wrapped
-// anew meanwhile.
+// anew meanwhile. Where the key is gone, as the bucket was shredded, what was written
+// goes too: nobody else would look for it again.
 func (s *Service) mirrorAndConfirm(ctx context.Context, b keys.Bucket, store backends.Store, id [16]byte, record []byte) error {
 	if err := s.mirror(ctx, b, store, hex.EncodeToString(id[:]), record); err != nil {
 		return err
 	}
-	if err := s.keys.ConfirmMirror(ctx, b, id, record); err != nil {
-		return fmt.Errorf("objects: confirming a mirrored key of bucket %q: %w", b.Name, err)
+	err := s.keys.ConfirmMirror(ctx, b, id, record)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if errors.Is(err, keys.ErrKeyNotFound) {
+		_, _, clearErr := s.clearMirrors(context.WithoutCancel(ctx), b, store, MirrorPrefix+hex.EncodeToString(id[:]))
+		err = errors.Join(err, clearErr)
+	}
+	return fmt.Errorf("objects: confirming a mirrored key of bucket %q: %w", b.Name, err)
 }
 
 func (s *Service) mirror(ctx context.Context, b keys.Bucket, store backends.Store, id string, record []byte) error {

@@ -30,6 +30,7 @@ type Keyring interface {
 	ConfirmMirror(ctx context.Context, b keys.Bucket, id [16]byte, record []byte) error
 	RefuseBucket(ctx context.Context, name string) error
 	Work(ctx context.Context) (keys.Work, error)
+	Swept(ctx context.Context, s keys.Sweep) error
 	Live(id [16]byte) error
 }
 

@@ -22,7 +22,8 @@ const (
 )
 
 // Run does what the KMS asks of gateways until ctx ends, whose error it returns: it
-// writes the records of bucket keys that were wrapped anew, and makes buckets. Several
+// writes the records of bucket keys that were wrapped anew, makes buckets, and deletes
+// the records of the keys of shredded ones. Several
 // gateways may do the same at once.
 func (s *Service) Run(ctx context.Context) error {
 	for {
@@ -64,6 +65,9 @@ func (s *Service) work(ctx context.Context) (int, error) {
 	}
 	for _, b := range todo.Unmade {
 		do(func(ctx context.Context) error { return s.finishBucket(ctx, b) })
+	}
+	for _, b := range todo.Unswept {
+		do(func(ctx context.Context) error { return s.sweepBucket(ctx, b) })
 	}
 	return done, errors.Join(errs...)
 }

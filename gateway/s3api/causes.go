@@ -59,7 +59,7 @@ func gateCauses() []cause {
 		fixed(access.ErrDenied, http.StatusForbidden, "AccessDenied", "Access Denied."),
 		later(access.ErrUnrecorded, "ServiceUnavailable", unavailable),
 		later(access.ErrUndecided, "ServiceUnavailable", unavailable),
-		fixed(keys.ErrBlocked, http.StatusForbidden, "AccessDenied", "The key of this bucket is blocked."),
+		fixed(keys.ErrBlocked, http.StatusForbidden, "AccessDenied", "The key of this bucket is blocked, or was destroyed (the bucket was shredded)."),
 		later(keys.ErrUnavailable, "ServiceUnavailable", unavailable),
 		{keys.ErrBucketNotFound, noSuchBucket},
 		{keys.ErrBucketOwned, bucketMine},

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -15,6 +16,7 @@ import (
 type bucketAPI struct {
 	manager  *kms.Manager
 	removals *removals
+	blocks   *blocks
 }
 
 var _ kmsv1connect.BucketServiceHandler = (*bucketAPI)(nil)
@@ -88,6 +90,29 @@ func (b *bucketAPI) RotateBucket(ctx context.Context, r *kmsv1.RotateBucketReque
 		return nil, err
 	}
 	return &kmsv1.RotateBucketResponse{Bucket: bucketDetails(rotated)}, nil
+}
+
+// ShredBucket implements BucketService.
+func (b *bucketAPI) ShredBucket(ctx context.Context, r *kmsv1.ShredBucketRequest) (*kmsv1.ShredBucketResponse, error) {
+	began := time.Now()
+	shredded, err := b.manager.ShredBucket(ctx, r.GetName(), changeOf(ctx, r.GetChange()))
+	if err != nil {
+		return nil, err
+	}
+	return &kmsv1.ShredBucketResponse{Bucket: bucketDetails(shredded), Effect: b.blocks.taken(ctx, began)}, nil
+}
+
+// GetShred implements BucketService.
+func (b *bucketAPI) GetShred(ctx context.Context, r *kmsv1.GetShredRequest) (*kmsv1.GetShredResponse, error) {
+	shred, err := b.manager.ShredOf(ctx, r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	out := &kmsv1.GetShredResponse{State: string(shred.State), Problem: shred.Problem}
+	if signed := shred.Signed; signed != nil {
+		out.Statement, out.Key, out.Signature = signed.Statement, signed.Key, signed.Signature
+	}
+	return out, nil
 }
 
 func bucketDetails(b kms.Bucket) *kmsv1.BucketDetails {

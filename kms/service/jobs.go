@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/hex"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -100,5 +101,26 @@ func (f *mirrorFeed) Unmirrored(ctx context.Context, r *kmsv1.UnmirroredRequest)
 	for _, b := range unmade {
 		out.Unmade = append(out.Unmade, bucketMessage(b))
 	}
+	unswept, err := f.manager.UnsweptBuckets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range unswept {
+		out.Unswept = append(out.Unswept, bucketMessage(b))
+	}
 	return out, nil
+}
+
+// Swept implements MirrorFeed.
+func (f *mirrorFeed) Swept(ctx context.Context, r *kmsv1.SweptRequest) (*kmsv1.SweptResponse, error) {
+	if err := f.leased(ctx, r.GetLeaseId()); err != nil {
+		return nil, err
+	}
+	swept := kms.Swept{
+		Space: r.GetSpace(), Gateway: peerOf(ctx).name, Mirrors: r.GetMirrors(), Left: r.GetLeft(), Seen: r.GetSeen(), Problem: r.GetProblem(),
+	}
+	for _, s := range r.GetSamples() {
+		swept.Samples = append(swept.Samples, kms.Sample{Object: s.GetObject(), KeyID: hex.EncodeToString(s.GetKeyId())})
+	}
+	return &kmsv1.SweptResponse{}, f.manager.FinishShred(ctx, swept)
 }

@@ -94,7 +94,7 @@ func New(c Config) (*Service, error) {
 	s.mux.Handle(kmsv1connect.NewAdminServiceHandler(admin, options...))
 	s.mux.Handle(kmsv1connect.NewKeyServiceHandler(&keyAPI{manager: c.Manager, blocks: s.blocks}, options...))
 	s.mux.Handle(kmsv1connect.NewUserServiceHandler(&userAPI{manager: c.Manager}, options...))
-	s.mux.Handle(kmsv1connect.NewBucketServiceHandler(&bucketAPI{manager: c.Manager, removals: gateway.removals}, options...))
+	s.mux.Handle(kmsv1connect.NewBucketServiceHandler(&bucketAPI{manager: c.Manager, removals: gateway.removals, blocks: s.blocks}, options...))
 	s.mux.Handle(kmsv1connect.NewJobServiceHandler(&jobAPI{manager: c.Manager}, options...))
 	s.mux.Handle(kmsv1connect.NewMirrorFeedHandler(&mirrorFeed{manager: c.Manager, leased: gateway.leased}, options...))
 	s.mux.Handle(kmsv1connect.NewPolicyServiceHandler(&policyAPI{manager: c.Manager}, append(options, connect.WithReadMaxBytes(maxPolicyRequest))...))

@@ -56,7 +56,7 @@ func (g *gatewayAPI) Heard(ctx context.Context, r *kmsv1.HeardRequest) (*kmsv1.H
 }
 
 func revocationMessage(r kms.Revocation) *kmsv1.Revocation {
-	out := &kmsv1.Revocation{Epoch: r.Epoch, General: r.General, Canary: r.Canary}
+	out := &kmsv1.Revocation{Epoch: r.Epoch, General: r.General, Canary: r.Canary, Shredded: r.Shredded}
 	for _, ref := range r.Unusable {
 		out.Unusable = append(out.Unusable, refMessage(ref))
 	}

@@ -22,6 +22,7 @@ type Ring struct {
 	users   map[string]user
 	fail    error
 	work    keys.Work
+	sweeps  []keys.Sweep
 }
 
 type user struct{ secret, principal string }
@@ -138,6 +139,9 @@ func (r *Ring) Current(_ context.Context, b keys.Bucket) (keys.BucketKey, error)
 	if r.fail != nil {
 		return keys.BucketKey{}, r.fail
 	}
+	if r.buckets[b.Name].Shredded {
+		return keys.BucketKey{}, keys.ErrBlocked
+	}
 	if all := r.keys[b.Space]; len(all) > 0 {
 		return all[len(all)-1], nil
 	}
@@ -155,6 +159,9 @@ func (r *Ring) ByID(_ context.Context, b keys.Bucket, id [16]byte) (keys.BucketK
 	}
 	if r.fail != nil {
 		return keys.BucketKey{}, r.fail
+	}
+	if r.buckets[b.Name].Shredded {
+		return keys.BucketKey{}, keys.ErrBlocked
 	}
 	return keys.BucketKey{}, keys.ErrKeyNotFound
 }
@@ -193,6 +200,32 @@ func (r *Ring) Work(context.Context) (keys.Work, error) {
 	w := r.work
 	r.work = keys.Work{}
 	return w, r.fail
+}
+
+// Swept is keys.Client's.
+func (r *Ring) Swept(_ context.Context, s keys.Sweep) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sweeps = append(r.sweeps, s)
+	return r.fail
+}
+
+// Sweeps are what Swept was told.
+func (r *Ring) Sweeps() []keys.Sweep {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sweeps
+}
+
+// Shred takes the keys of a bucket away, as the KMS does.
+func (r *Ring) Shred(name string) keys.Bucket {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.buckets[name]
+	b.Shredded = true
+	r.buckets[name] = b
+	delete(r.keys, b.Space)
+	return b
 }
 
 // Live is keys.Client's.

@@ -729,11 +729,236 @@ func (x *RotateBucketResponse) GetBucket() *BucketDetails {
 	return nil
 }
 
+type ShredBucketRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Change        *Change                `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShredBucketRequest) Reset() {
+	*x = ShredBucketRequest{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShredBucketRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShredBucketRequest) ProtoMessage() {}
+
+func (x *ShredBucketRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShredBucketRequest.ProtoReflect.Descriptor instead.
+func (*ShredBucketRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ShredBucketRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ShredBucketRequest) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+type ShredBucketResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bucket        *BucketDetails         `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	Effect        *AwaitResponse         `protobuf:"bytes,2,opt,name=effect,proto3" json:"effect,omitempty"` // how far gateways have lost the keys
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShredBucketResponse) Reset() {
+	*x = ShredBucketResponse{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShredBucketResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShredBucketResponse) ProtoMessage() {}
+
+func (x *ShredBucketResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShredBucketResponse.ProtoReflect.Descriptor instead.
+func (*ShredBucketResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ShredBucketResponse) GetBucket() *BucketDetails {
+	if x != nil {
+		return x.Bucket
+	}
+	return nil
+}
+
+func (x *ShredBucketResponse) GetEffect() *AwaitResponse {
+	if x != nil {
+		return x.Effect
+	}
+	return nil
+}
+
+type GetShredRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetShredRequest) Reset() {
+	*x = GetShredRequest{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetShredRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetShredRequest) ProtoMessage() {}
+
+func (x *GetShredRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetShredRequest.ProtoReflect.Descriptor instead.
+func (*GetShredRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetShredRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type GetShredResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	State   string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`     // "sweeping", "done"
+	Problem string                 `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"` // why the last sweep failed
+	// JSON of kind "shred-record/1", exactly as it was signed; empty until it is done.
+	Statement     []byte `protobuf:"bytes,3,opt,name=statement,proto3" json:"statement,omitempty"`
+	Key           []byte `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`             // Ed25519, 32 bytes
+	Signature     []byte `protobuf:"bytes,5,opt,name=signature,proto3" json:"signature,omitempty"` // over "chatelaine report", a zero byte and the statement
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetShredResponse) Reset() {
+	*x = GetShredResponse{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetShredResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetShredResponse) ProtoMessage() {}
+
+func (x *GetShredResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetShredResponse.ProtoReflect.Descriptor instead.
+func (*GetShredResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetShredResponse) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *GetShredResponse) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *GetShredResponse) GetStatement() []byte {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+func (x *GetShredResponse) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *GetShredResponse) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 var File_kms_service_kmsv1_buckets_proto protoreflect.FileDescriptor
 
 const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\n" +
-	"\x1fkms/service/kmsv1/buckets.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekms/service/kmsv1/change.proto\x1a\x1ckms/service/kmsv1/keys.proto\x1a\x1bkms/service/kmsv1/kms.proto\"\xf0\x01\n" +
+	"\x1fkms/service/kmsv1/buckets.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekms/service/kmsv1/blocks.proto\x1a\x1ekms/service/kmsv1/change.proto\x1a\x1ckms/service/kmsv1/keys.proto\x1a\x1bkms/service/kmsv1/kms.proto\"\xf0\x01\n" +
 	"\rBucketDetails\x121\n" +
 	"\x06bucket\x18\x01 \x01(\v2\x19.chatelaine.kms.v1.BucketR\x06bucket\x12<\n" +
 	"\fepoch_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vepochPeriod\x125\n" +
@@ -785,13 +1010,29 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x06change\x18\x02 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\"P\n" +
 	"\x14RotateBucketResponse\x128\n" +
-	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket2\xf7\x03\n" +
+	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\"[\n" +
+	"\x12ShredBucketRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\x06change\x18\x02 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\"\x89\x01\n" +
+	"\x13ShredBucketResponse\x128\n" +
+	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\x128\n" +
+	"\x06effect\x18\x02 \x01(\v2 .chatelaine.kms.v1.AwaitResponseR\x06effect\"%\n" +
+	"\x0fGetShredRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x90\x01\n" +
+	"\x10GetShredResponse\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x18\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x1c\n" +
+	"\tstatement\x18\x03 \x01(\fR\tstatement\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\fR\x03key\x12\x1c\n" +
+	"\tsignature\x18\x05 \x01(\fR\tsignature2\xaa\x05\n" +
 	"\rBucketService\x12n\n" +
 	"\x11RegisterNewBucket\x12+.chatelaine.kms.v1.RegisterNewBucketRequest\x1a,.chatelaine.kms.v1.RegisterNewBucketResponse\x12e\n" +
 	"\x0eListAllBuckets\x12(.chatelaine.kms.v1.ListAllBucketsRequest\x1a).chatelaine.kms.v1.ListAllBucketsResponse\x12V\n" +
 	"\tGetBucket\x12#.chatelaine.kms.v1.GetBucketRequest\x1a$.chatelaine.kms.v1.GetBucketResponse\x12V\n" +
 	"\tSetBucket\x12#.chatelaine.kms.v1.SetBucketRequest\x1a$.chatelaine.kms.v1.SetBucketResponse\x12_\n" +
-	"\fRotateBucket\x12&.chatelaine.kms.v1.RotateBucketRequest\x1a'.chatelaine.kms.v1.RotateBucketResponseB$Z\"chatelaine/kms/service/kmsv1;kmsv1b\x06proto3"
+	"\fRotateBucket\x12&.chatelaine.kms.v1.RotateBucketRequest\x1a'.chatelaine.kms.v1.RotateBucketResponse\x12\\\n" +
+	"\vShredBucket\x12%.chatelaine.kms.v1.ShredBucketRequest\x1a&.chatelaine.kms.v1.ShredBucketResponse\x12S\n" +
+	"\bGetShred\x12\".chatelaine.kms.v1.GetShredRequest\x1a#.chatelaine.kms.v1.GetShredResponseB$Z\"chatelaine/kms/service/kmsv1;kmsv1b\x06proto3"
 
 var (
 	file_kms_service_kmsv1_buckets_proto_rawDescOnce sync.Once
@@ -805,7 +1046,7 @@ func file_kms_service_kmsv1_buckets_proto_rawDescGZIP() []byte {
 	return file_kms_service_kmsv1_buckets_proto_rawDescData
 }
 
-var file_kms_service_kmsv1_buckets_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_kms_service_kmsv1_buckets_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_kms_service_kmsv1_buckets_proto_goTypes = []any{
 	(*BucketDetails)(nil),             // 0: chatelaine.kms.v1.BucketDetails
 	(*BucketKeyDetails)(nil),          // 1: chatelaine.kms.v1.BucketKeyDetails
@@ -819,46 +1060,58 @@ var file_kms_service_kmsv1_buckets_proto_goTypes = []any{
 	(*SetBucketResponse)(nil),         // 9: chatelaine.kms.v1.SetBucketResponse
 	(*RotateBucketRequest)(nil),       // 10: chatelaine.kms.v1.RotateBucketRequest
 	(*RotateBucketResponse)(nil),      // 11: chatelaine.kms.v1.RotateBucketResponse
-	(*Bucket)(nil),                    // 12: chatelaine.kms.v1.Bucket
-	(*durationpb.Duration)(nil),       // 13: google.protobuf.Duration
-	(*KeyEvent)(nil),                  // 14: chatelaine.kms.v1.KeyEvent
-	(*KeyVersion)(nil),                // 15: chatelaine.kms.v1.KeyVersion
-	(*timestamppb.Timestamp)(nil),     // 16: google.protobuf.Timestamp
-	(*Change)(nil),                    // 17: chatelaine.kms.v1.Change
+	(*ShredBucketRequest)(nil),        // 12: chatelaine.kms.v1.ShredBucketRequest
+	(*ShredBucketResponse)(nil),       // 13: chatelaine.kms.v1.ShredBucketResponse
+	(*GetShredRequest)(nil),           // 14: chatelaine.kms.v1.GetShredRequest
+	(*GetShredResponse)(nil),          // 15: chatelaine.kms.v1.GetShredResponse
+	(*Bucket)(nil),                    // 16: chatelaine.kms.v1.Bucket
+	(*durationpb.Duration)(nil),       // 17: google.protobuf.Duration
+	(*KeyEvent)(nil),                  // 18: chatelaine.kms.v1.KeyEvent
+	(*KeyVersion)(nil),                // 19: chatelaine.kms.v1.KeyVersion
+	(*timestamppb.Timestamp)(nil),     // 20: google.protobuf.Timestamp
+	(*Change)(nil),                    // 21: chatelaine.kms.v1.Change
+	(*AwaitResponse)(nil),             // 22: chatelaine.kms.v1.AwaitResponse
 }
 var file_kms_service_kmsv1_buckets_proto_depIdxs = []int32{
-	12, // 0: chatelaine.kms.v1.BucketDetails.bucket:type_name -> chatelaine.kms.v1.Bucket
-	13, // 1: chatelaine.kms.v1.BucketDetails.epoch_period:type_name -> google.protobuf.Duration
-	14, // 2: chatelaine.kms.v1.BucketDetails.history:type_name -> chatelaine.kms.v1.KeyEvent
+	16, // 0: chatelaine.kms.v1.BucketDetails.bucket:type_name -> chatelaine.kms.v1.Bucket
+	17, // 1: chatelaine.kms.v1.BucketDetails.epoch_period:type_name -> google.protobuf.Duration
+	18, // 2: chatelaine.kms.v1.BucketDetails.history:type_name -> chatelaine.kms.v1.KeyEvent
 	1,  // 3: chatelaine.kms.v1.BucketDetails.keys:type_name -> chatelaine.kms.v1.BucketKeyDetails
-	15, // 4: chatelaine.kms.v1.BucketKeyDetails.kek:type_name -> chatelaine.kms.v1.KeyVersion
-	16, // 5: chatelaine.kms.v1.BucketKeyDetails.created:type_name -> google.protobuf.Timestamp
-	15, // 6: chatelaine.kms.v1.BucketKeyDetails.stale:type_name -> chatelaine.kms.v1.KeyVersion
-	13, // 7: chatelaine.kms.v1.RegisterNewBucketRequest.epoch_period:type_name -> google.protobuf.Duration
-	17, // 8: chatelaine.kms.v1.RegisterNewBucketRequest.change:type_name -> chatelaine.kms.v1.Change
+	19, // 4: chatelaine.kms.v1.BucketKeyDetails.kek:type_name -> chatelaine.kms.v1.KeyVersion
+	20, // 5: chatelaine.kms.v1.BucketKeyDetails.created:type_name -> google.protobuf.Timestamp
+	19, // 6: chatelaine.kms.v1.BucketKeyDetails.stale:type_name -> chatelaine.kms.v1.KeyVersion
+	17, // 7: chatelaine.kms.v1.RegisterNewBucketRequest.epoch_period:type_name -> google.protobuf.Duration
+	21, // 8: chatelaine.kms.v1.RegisterNewBucketRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 9: chatelaine.kms.v1.RegisterNewBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
 	0,  // 10: chatelaine.kms.v1.ListAllBucketsResponse.buckets:type_name -> chatelaine.kms.v1.BucketDetails
 	0,  // 11: chatelaine.kms.v1.GetBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
-	13, // 12: chatelaine.kms.v1.SetBucketRequest.epoch_period:type_name -> google.protobuf.Duration
-	17, // 13: chatelaine.kms.v1.SetBucketRequest.change:type_name -> chatelaine.kms.v1.Change
+	17, // 12: chatelaine.kms.v1.SetBucketRequest.epoch_period:type_name -> google.protobuf.Duration
+	21, // 13: chatelaine.kms.v1.SetBucketRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 14: chatelaine.kms.v1.SetBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
-	17, // 15: chatelaine.kms.v1.RotateBucketRequest.change:type_name -> chatelaine.kms.v1.Change
+	21, // 15: chatelaine.kms.v1.RotateBucketRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 16: chatelaine.kms.v1.RotateBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
-	2,  // 17: chatelaine.kms.v1.BucketService.RegisterNewBucket:input_type -> chatelaine.kms.v1.RegisterNewBucketRequest
-	4,  // 18: chatelaine.kms.v1.BucketService.ListAllBuckets:input_type -> chatelaine.kms.v1.ListAllBucketsRequest
-	6,  // 19: chatelaine.kms.v1.BucketService.GetBucket:input_type -> chatelaine.kms.v1.GetBucketRequest
-	8,  // 20: chatelaine.kms.v1.BucketService.SetBucket:input_type -> chatelaine.kms.v1.SetBucketRequest
-	10, // 21: chatelaine.kms.v1.BucketService.RotateBucket:input_type -> chatelaine.kms.v1.RotateBucketRequest
-	3,  // 22: chatelaine.kms.v1.BucketService.RegisterNewBucket:output_type -> chatelaine.kms.v1.RegisterNewBucketResponse
-	5,  // 23: chatelaine.kms.v1.BucketService.ListAllBuckets:output_type -> chatelaine.kms.v1.ListAllBucketsResponse
-	7,  // 24: chatelaine.kms.v1.BucketService.GetBucket:output_type -> chatelaine.kms.v1.GetBucketResponse
-	9,  // 25: chatelaine.kms.v1.BucketService.SetBucket:output_type -> chatelaine.kms.v1.SetBucketResponse
-	11, // 26: chatelaine.kms.v1.BucketService.RotateBucket:output_type -> chatelaine.kms.v1.RotateBucketResponse
-	22, // [22:27] is the sub-list for method output_type
-	17, // [17:22] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	21, // 17: chatelaine.kms.v1.ShredBucketRequest.change:type_name -> chatelaine.kms.v1.Change
+	0,  // 18: chatelaine.kms.v1.ShredBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
+	22, // 19: chatelaine.kms.v1.ShredBucketResponse.effect:type_name -> chatelaine.kms.v1.AwaitResponse
+	2,  // 20: chatelaine.kms.v1.BucketService.RegisterNewBucket:input_type -> chatelaine.kms.v1.RegisterNewBucketRequest
+	4,  // 21: chatelaine.kms.v1.BucketService.ListAllBuckets:input_type -> chatelaine.kms.v1.ListAllBucketsRequest
+	6,  // 22: chatelaine.kms.v1.BucketService.GetBucket:input_type -> chatelaine.kms.v1.GetBucketRequest
+	8,  // 23: chatelaine.kms.v1.BucketService.SetBucket:input_type -> chatelaine.kms.v1.SetBucketRequest
+	10, // 24: chatelaine.kms.v1.BucketService.RotateBucket:input_type -> chatelaine.kms.v1.RotateBucketRequest
+	12, // 25: chatelaine.kms.v1.BucketService.ShredBucket:input_type -> chatelaine.kms.v1.ShredBucketRequest
+	14, // 26: chatelaine.kms.v1.BucketService.GetShred:input_type -> chatelaine.kms.v1.GetShredRequest
+	3,  // 27: chatelaine.kms.v1.BucketService.RegisterNewBucket:output_type -> chatelaine.kms.v1.RegisterNewBucketResponse
+	5,  // 28: chatelaine.kms.v1.BucketService.ListAllBuckets:output_type -> chatelaine.kms.v1.ListAllBucketsResponse
+	7,  // 29: chatelaine.kms.v1.BucketService.GetBucket:output_type -> chatelaine.kms.v1.GetBucketResponse
+	9,  // 30: chatelaine.kms.v1.BucketService.SetBucket:output_type -> chatelaine.kms.v1.SetBucketResponse
+	11, // 31: chatelaine.kms.v1.BucketService.RotateBucket:output_type -> chatelaine.kms.v1.RotateBucketResponse
+	13, // 32: chatelaine.kms.v1.BucketService.ShredBucket:output_type -> chatelaine.kms.v1.ShredBucketResponse
+	15, // 33: chatelaine.kms.v1.BucketService.GetShred:output_type -> chatelaine.kms.v1.GetShredResponse
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_buckets_proto_init() }
@@ -866,6 +1119,7 @@ func file_kms_service_kmsv1_buckets_proto_init() {
 	if File_kms_service_kmsv1_buckets_proto != nil {
 		return
 	}
+	file_kms_service_kmsv1_blocks_proto_init()
 	file_kms_service_kmsv1_change_proto_init()
 	file_kms_service_kmsv1_keys_proto_init()
 	file_kms_service_kmsv1_kms_proto_init()
@@ -876,7 +1130,7 @@ func file_kms_service_kmsv1_buckets_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_service_kmsv1_buckets_proto_rawDesc), len(file_kms_service_kmsv1_buckets_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

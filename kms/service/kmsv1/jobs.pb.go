@@ -666,9 +666,12 @@ func (x *UnmirroredRequest) GetLeaseId() string {
 }
 
 type UnmirroredResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Keys          []*UnmirroredKey       `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`     // some; there may be more
-	Unmade        []*Bucket              `protobuf:"bytes,2,rep,name=unmade,proto3" json:"unmade,omitempty"` // to be made in their stores and activated
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Keys   []*UnmirroredKey       `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`     // some; there may be more
+	Unmade []*Bucket              `protobuf:"bytes,2,rep,name=unmade,proto3" json:"unmade,omitempty"` // to be made in their stores and activated
+	// Shredded buckets: the copies of their keys are to be deleted in the backend, and
+	// some of their objects looked at.
+	Unswept       []*Bucket `protobuf:"bytes,3,rep,name=unswept,proto3" json:"unswept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -717,6 +720,194 @@ func (x *UnmirroredResponse) GetUnmade() []*Bucket {
 	return nil
 }
 
+func (x *UnmirroredResponse) GetUnswept() []*Bucket {
+	if x != nil {
+		return x.Unswept
+	}
+	return nil
+}
+
+type SweptRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
+	Space         string                 `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
+	Mirrors       uint64                 `protobuf:"varint,3,opt,name=mirrors,proto3" json:"mirrors,omitempty"` // copies of keys that were deleted
+	Left          uint64                 `protobuf:"varint,4,opt,name=left,proto3" json:"left,omitempty"`       // that are there still
+	Seen          uint64                 `protobuf:"varint,5,opt,name=seen,proto3" json:"seen,omitempty"`       // objects that samples were drawn from
+	Samples       []*Sample              `protobuf:"bytes,6,rep,name=samples,proto3" json:"samples,omitempty"`  // at most 64
+	Problem       string                 `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`  // why it failed; empty: it did not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SweptRequest) Reset() {
+	*x = SweptRequest{}
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SweptRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SweptRequest) ProtoMessage() {}
+
+func (x *SweptRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SweptRequest.ProtoReflect.Descriptor instead.
+func (*SweptRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SweptRequest) GetLeaseId() string {
+	if x != nil {
+		return x.LeaseId
+	}
+	return ""
+}
+
+func (x *SweptRequest) GetSpace() string {
+	if x != nil {
+		return x.Space
+	}
+	return ""
+}
+
+func (x *SweptRequest) GetMirrors() uint64 {
+	if x != nil {
+		return x.Mirrors
+	}
+	return 0
+}
+
+func (x *SweptRequest) GetLeft() uint64 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *SweptRequest) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+func (x *SweptRequest) GetSamples() []*Sample {
+	if x != nil {
+		return x.Samples
+	}
+	return nil
+}
+
+func (x *SweptRequest) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type SweptResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SweptResponse) Reset() {
+	*x = SweptResponse{}
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SweptResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SweptResponse) ProtoMessage() {}
+
+func (x *SweptResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SweptResponse.ProtoReflect.Descriptor instead.
+func (*SweptResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{14}
+}
+
+// Sample is an object that was looked at.
+type Sample struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Object        string                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	KeyId         []byte                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"` // the bucket key that its envelope names; empty: it has none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sample) Reset() {
+	*x = Sample{}
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sample) ProtoMessage() {}
+
+func (x *Sample) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sample.ProtoReflect.Descriptor instead.
+func (*Sample) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Sample) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Sample) GetKeyId() []byte {
+	if x != nil {
+		return x.KeyId
+	}
+	return nil
+}
+
 type UnmirroredKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Bucket        *Bucket                `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
@@ -728,7 +919,7 @@ type UnmirroredKey struct {
 
 func (x *UnmirroredKey) Reset() {
 	*x = UnmirroredKey{}
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +931,7 @@ func (x *UnmirroredKey) String() string {
 func (*UnmirroredKey) ProtoMessage() {}
 
 func (x *UnmirroredKey) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +944,7 @@ func (x *UnmirroredKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmirroredKey.ProtoReflect.Descriptor instead.
 func (*UnmirroredKey) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{13}
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UnmirroredKey) GetBucket() *Bucket {
@@ -820,10 +1011,23 @@ const file_kms_service_kmsv1_jobs_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\".\n" +
 	"\x11UnmirroredRequest\x12\x19\n" +
-	"\blease_id\x18\x01 \x01(\tR\aleaseId\"}\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\"\xb2\x01\n" +
 	"\x12UnmirroredResponse\x124\n" +
 	"\x04keys\x18\x01 \x03(\v2 .chatelaine.kms.v1.UnmirroredKeyR\x04keys\x121\n" +
-	"\x06unmade\x18\x02 \x03(\v2\x19.chatelaine.kms.v1.BucketR\x06unmade\"q\n" +
+	"\x06unmade\x18\x02 \x03(\v2\x19.chatelaine.kms.v1.BucketR\x06unmade\x123\n" +
+	"\aunswept\x18\x03 \x03(\v2\x19.chatelaine.kms.v1.BucketR\aunswept\"\xd0\x01\n" +
+	"\fSweptRequest\x12\x19\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x14\n" +
+	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
+	"\amirrors\x18\x03 \x01(\x04R\amirrors\x12\x12\n" +
+	"\x04left\x18\x04 \x01(\x04R\x04left\x12\x12\n" +
+	"\x04seen\x18\x05 \x01(\x04R\x04seen\x123\n" +
+	"\asamples\x18\x06 \x03(\v2\x19.chatelaine.kms.v1.SampleR\asamples\x12\x18\n" +
+	"\aproblem\x18\a \x01(\tR\aproblem\"\x0f\n" +
+	"\rSweptResponse\"7\n" +
+	"\x06Sample\x12\x16\n" +
+	"\x06object\x18\x01 \x01(\tR\x06object\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\fR\x05keyId\"q\n" +
 	"\rUnmirroredKey\x121\n" +
 	"\x06bucket\x18\x01 \x01(\v2\x19.chatelaine.kms.v1.BucketR\x06bucket\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\fR\x05keyId\x12\x16\n" +
@@ -835,11 +1039,12 @@ const file_kms_service_kmsv1_jobs_proto_rawDesc = "" +
 	"StopRewrap\x12$.chatelaine.kms.v1.StopRewrapRequest\x1a%.chatelaine.kms.v1.StopRewrapResponse\x12V\n" +
 	"\tGetRewrap\x12#.chatelaine.kms.v1.GetRewrapRequest\x1a$.chatelaine.kms.v1.GetRewrapResponse\x12M\n" +
 	"\x06Report\x12 .chatelaine.kms.v1.ReportRequest\x1a!.chatelaine.kms.v1.ReportResponse\x12_\n" +
-	"\fGetReportKey\x12&.chatelaine.kms.v1.GetReportKeyRequest\x1a'.chatelaine.kms.v1.GetReportKeyResponse2g\n" +
+	"\fGetReportKey\x12&.chatelaine.kms.v1.GetReportKeyRequest\x1a'.chatelaine.kms.v1.GetReportKeyResponse2\xb3\x01\n" +
 	"\n" +
 	"MirrorFeed\x12Y\n" +
 	"\n" +
-	"Unmirrored\x12$.chatelaine.kms.v1.UnmirroredRequest\x1a%.chatelaine.kms.v1.UnmirroredResponseB$Z\"chatelaine/kms/service/kmsv1;kmsv1b\x06proto3"
+	"Unmirrored\x12$.chatelaine.kms.v1.UnmirroredRequest\x1a%.chatelaine.kms.v1.UnmirroredResponse\x12J\n" +
+	"\x05Swept\x12\x1f.chatelaine.kms.v1.SweptRequest\x1a .chatelaine.kms.v1.SweptResponseB$Z\"chatelaine/kms/service/kmsv1;kmsv1b\x06proto3"
 
 var (
 	file_kms_service_kmsv1_jobs_proto_rawDescOnce sync.Once
@@ -853,7 +1058,7 @@ func file_kms_service_kmsv1_jobs_proto_rawDescGZIP() []byte {
 	return file_kms_service_kmsv1_jobs_proto_rawDescData
 }
 
-var file_kms_service_kmsv1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_kms_service_kmsv1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_kms_service_kmsv1_jobs_proto_goTypes = []any{
 	(*RewrapJob)(nil),             // 0: chatelaine.kms.v1.RewrapJob
 	(*StartRewrapRequest)(nil),    // 1: chatelaine.kms.v1.StartRewrapRequest
@@ -868,39 +1073,46 @@ var file_kms_service_kmsv1_jobs_proto_goTypes = []any{
 	(*GetReportKeyResponse)(nil),  // 10: chatelaine.kms.v1.GetReportKeyResponse
 	(*UnmirroredRequest)(nil),     // 11: chatelaine.kms.v1.UnmirroredRequest
 	(*UnmirroredResponse)(nil),    // 12: chatelaine.kms.v1.UnmirroredResponse
-	(*UnmirroredKey)(nil),         // 13: chatelaine.kms.v1.UnmirroredKey
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*Change)(nil),                // 15: chatelaine.kms.v1.Change
-	(*Bucket)(nil),                // 16: chatelaine.kms.v1.Bucket
+	(*SweptRequest)(nil),          // 13: chatelaine.kms.v1.SweptRequest
+	(*SweptResponse)(nil),         // 14: chatelaine.kms.v1.SweptResponse
+	(*Sample)(nil),                // 15: chatelaine.kms.v1.Sample
+	(*UnmirroredKey)(nil),         // 16: chatelaine.kms.v1.UnmirroredKey
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Change)(nil),                // 18: chatelaine.kms.v1.Change
+	(*Bucket)(nil),                // 19: chatelaine.kms.v1.Bucket
 }
 var file_kms_service_kmsv1_jobs_proto_depIdxs = []int32{
-	14, // 0: chatelaine.kms.v1.RewrapJob.started:type_name -> google.protobuf.Timestamp
-	14, // 1: chatelaine.kms.v1.RewrapJob.ended:type_name -> google.protobuf.Timestamp
-	15, // 2: chatelaine.kms.v1.StartRewrapRequest.change:type_name -> chatelaine.kms.v1.Change
+	17, // 0: chatelaine.kms.v1.RewrapJob.started:type_name -> google.protobuf.Timestamp
+	17, // 1: chatelaine.kms.v1.RewrapJob.ended:type_name -> google.protobuf.Timestamp
+	18, // 2: chatelaine.kms.v1.StartRewrapRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 3: chatelaine.kms.v1.StartRewrapResponse.job:type_name -> chatelaine.kms.v1.RewrapJob
-	15, // 4: chatelaine.kms.v1.StopRewrapRequest.change:type_name -> chatelaine.kms.v1.Change
+	18, // 4: chatelaine.kms.v1.StopRewrapRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 5: chatelaine.kms.v1.StopRewrapResponse.job:type_name -> chatelaine.kms.v1.RewrapJob
 	0,  // 6: chatelaine.kms.v1.GetRewrapResponse.job:type_name -> chatelaine.kms.v1.RewrapJob
-	13, // 7: chatelaine.kms.v1.UnmirroredResponse.keys:type_name -> chatelaine.kms.v1.UnmirroredKey
-	16, // 8: chatelaine.kms.v1.UnmirroredResponse.unmade:type_name -> chatelaine.kms.v1.Bucket
-	16, // 9: chatelaine.kms.v1.UnmirroredKey.bucket:type_name -> chatelaine.kms.v1.Bucket
-	1,  // 10: chatelaine.kms.v1.JobService.StartRewrap:input_type -> chatelaine.kms.v1.StartRewrapRequest
-	3,  // 11: chatelaine.kms.v1.JobService.StopRewrap:input_type -> chatelaine.kms.v1.StopRewrapRequest
-	5,  // 12: chatelaine.kms.v1.JobService.GetRewrap:input_type -> chatelaine.kms.v1.GetRewrapRequest
-	7,  // 13: chatelaine.kms.v1.JobService.Report:input_type -> chatelaine.kms.v1.ReportRequest
-	9,  // 14: chatelaine.kms.v1.JobService.GetReportKey:input_type -> chatelaine.kms.v1.GetReportKeyRequest
-	11, // 15: chatelaine.kms.v1.MirrorFeed.Unmirrored:input_type -> chatelaine.kms.v1.UnmirroredRequest
-	2,  // 16: chatelaine.kms.v1.JobService.StartRewrap:output_type -> chatelaine.kms.v1.StartRewrapResponse
-	4,  // 17: chatelaine.kms.v1.JobService.StopRewrap:output_type -> chatelaine.kms.v1.StopRewrapResponse
-	6,  // 18: chatelaine.kms.v1.JobService.GetRewrap:output_type -> chatelaine.kms.v1.GetRewrapResponse
-	8,  // 19: chatelaine.kms.v1.JobService.Report:output_type -> chatelaine.kms.v1.ReportResponse
-	10, // 20: chatelaine.kms.v1.JobService.GetReportKey:output_type -> chatelaine.kms.v1.GetReportKeyResponse
-	12, // 21: chatelaine.kms.v1.MirrorFeed.Unmirrored:output_type -> chatelaine.kms.v1.UnmirroredResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	16, // 7: chatelaine.kms.v1.UnmirroredResponse.keys:type_name -> chatelaine.kms.v1.UnmirroredKey
+	19, // 8: chatelaine.kms.v1.UnmirroredResponse.unmade:type_name -> chatelaine.kms.v1.Bucket
+	19, // 9: chatelaine.kms.v1.UnmirroredResponse.unswept:type_name -> chatelaine.kms.v1.Bucket
+	15, // 10: chatelaine.kms.v1.SweptRequest.samples:type_name -> chatelaine.kms.v1.Sample
+	19, // 11: chatelaine.kms.v1.UnmirroredKey.bucket:type_name -> chatelaine.kms.v1.Bucket
+	1,  // 12: chatelaine.kms.v1.JobService.StartRewrap:input_type -> chatelaine.kms.v1.StartRewrapRequest
+	3,  // 13: chatelaine.kms.v1.JobService.StopRewrap:input_type -> chatelaine.kms.v1.StopRewrapRequest
+	5,  // 14: chatelaine.kms.v1.JobService.GetRewrap:input_type -> chatelaine.kms.v1.GetRewrapRequest
+	7,  // 15: chatelaine.kms.v1.JobService.Report:input_type -> chatelaine.kms.v1.ReportRequest
+	9,  // 16: chatelaine.kms.v1.JobService.GetReportKey:input_type -> chatelaine.kms.v1.GetReportKeyRequest
+	11, // 17: chatelaine.kms.v1.MirrorFeed.Unmirrored:input_type -> chatelaine.kms.v1.UnmirroredRequest
+	13, // 18: chatelaine.kms.v1.MirrorFeed.Swept:input_type -> chatelaine.kms.v1.SweptRequest
+	2,  // 19: chatelaine.kms.v1.JobService.StartRewrap:output_type -> chatelaine.kms.v1.StartRewrapResponse
+	4,  // 20: chatelaine.kms.v1.JobService.StopRewrap:output_type -> chatelaine.kms.v1.StopRewrapResponse
+	6,  // 21: chatelaine.kms.v1.JobService.GetRewrap:output_type -> chatelaine.kms.v1.GetRewrapResponse
+	8,  // 22: chatelaine.kms.v1.JobService.Report:output_type -> chatelaine.kms.v1.ReportResponse
+	10, // 23: chatelaine.kms.v1.JobService.GetReportKey:output_type -> chatelaine.kms.v1.GetReportKeyResponse
+	12, // 24: chatelaine.kms.v1.MirrorFeed.Unmirrored:output_type -> chatelaine.kms.v1.UnmirroredResponse
+	14, // 25: chatelaine.kms.v1.MirrorFeed.Swept:output_type -> chatelaine.kms.v1.SweptResponse
+	19, // [19:26] is the sub-list for method output_type
+	12, // [12:19] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_jobs_proto_init() }
@@ -916,7 +1128,7 @@ func file_kms_service_kmsv1_jobs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_service_kmsv1_jobs_proto_rawDesc), len(file_kms_service_kmsv1_jobs_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -276,7 +276,10 @@ type Revocation struct {
 	// Under these nothing may be used: transfers that run under them are cut.
 	Unusable []*KeyVersion `protobuf:"bytes,3,rep,name=unusable,proto3" json:"unusable,omitempty"`
 	// The space whose current key is to be held, while a canary runs; else empty.
-	Canary        string `protobuf:"bytes,4,opt,name=canary,proto3" json:"canary,omitempty"`
+	Canary string `protobuf:"bytes,4,opt,name=canary,proto3" json:"canary,omitempty"`
+	// Spaces of shredded buckets: none of their keys may be used, and transfers that run
+	// under one are cut.
+	Shredded      []string `protobuf:"bytes,5,rep,name=shredded,proto3" json:"shredded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -337,6 +340,13 @@ func (x *Revocation) GetCanary() string {
 		return x.Canary
 	}
 	return ""
+}
+
+func (x *Revocation) GetShredded() []string {
+	if x != nil {
+		return x.Shredded
+	}
+	return nil
 }
 
 type WatchRequest struct {
@@ -2427,13 +2437,14 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"revocation\x18\x03 \x01(\v2\x1d.chatelaine.kms.v1.RevocationR\n" +
 	"revocation\x12\x1a\n" +
 	"\bremovals\x18\x04 \x01(\x04R\bremovals\x12%\n" +
-	"\x0eremoved_spaces\x18\x05 \x03(\tR\rremovedSpaces\"\x8f\x01\n" +
+	"\x0eremoved_spaces\x18\x05 \x03(\tR\rremovedSpaces\"\xab\x01\n" +
 	"\n" +
 	"Revocation\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\ageneral\x18\x02 \x01(\x04R\ageneral\x129\n" +
 	"\bunusable\x18\x03 \x03(\v2\x1d.chatelaine.kms.v1.KeyVersionR\bunusable\x12\x16\n" +
-	"\x06canary\x18\x04 \x01(\tR\x06canary\")\n" +
+	"\x06canary\x18\x04 \x01(\tR\x06canary\x12\x1a\n" +
+	"\bshredded\x18\x05 \x03(\tR\bshredded\")\n" +
 	"\fWatchRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\"N\n" +
 	"\rWatchResponse\x12=\n" +

@@ -48,6 +48,11 @@ const (
 	// BucketServiceRotateBucketProcedure is the fully-qualified name of the BucketService's
 	// RotateBucket RPC.
 	BucketServiceRotateBucketProcedure = "/chatelaine.kms.v1.BucketService/RotateBucket"
+	// BucketServiceShredBucketProcedure is the fully-qualified name of the BucketService's ShredBucket
+	// RPC.
+	BucketServiceShredBucketProcedure = "/chatelaine.kms.v1.BucketService/ShredBucket"
+	// BucketServiceGetShredProcedure is the fully-qualified name of the BucketService's GetShred RPC.
+	BucketServiceGetShredProcedure = "/chatelaine.kms.v1.BucketService/GetShred"
 )
 
 // BucketServiceClient is a client for the chatelaine.kms.v1.BucketService service.
@@ -63,6 +68,11 @@ type BucketServiceClient interface {
 	SetBucket(context.Context, *kmsv1.SetBucketRequest) (*kmsv1.SetBucketResponse, error)
 	// RotateBucket has the next write seal under a new key.
 	RotateBucket(context.Context, *kmsv1.RotateBucketRequest) (*kmsv1.RotateBucketResponse, error)
+	// ShredBucket destroys the keys of a bucket, for good. Gateways lose them at once,
+	// and delete the copies in the backend. Said again, the backend is swept again.
+	ShredBucket(context.Context, *kmsv1.ShredBucketRequest) (*kmsv1.ShredBucketResponse, error)
+	// GetShred answers how far a shredding has come, and its signed record.
+	GetShred(context.Context, *kmsv1.GetShredRequest) (*kmsv1.GetShredResponse, error)
 }
 
 // NewBucketServiceClient constructs a client for the chatelaine.kms.v1.BucketService service. By
@@ -106,6 +116,18 @@ func NewBucketServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(bucketServiceMethods.ByName("RotateBucket")),
 			connect.WithClientOptions(opts...),
 		),
+		shredBucket: connect.NewClient[kmsv1.ShredBucketRequest, kmsv1.ShredBucketResponse](
+			httpClient,
+			baseURL+BucketServiceShredBucketProcedure,
+			connect.WithSchema(bucketServiceMethods.ByName("ShredBucket")),
+			connect.WithClientOptions(opts...),
+		),
+		getShred: connect.NewClient[kmsv1.GetShredRequest, kmsv1.GetShredResponse](
+			httpClient,
+			baseURL+BucketServiceGetShredProcedure,
+			connect.WithSchema(bucketServiceMethods.ByName("GetShred")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -116,6 +138,8 @@ type bucketServiceClient struct {
 	getBucket         *connect.Client[kmsv1.GetBucketRequest, kmsv1.GetBucketResponse]
 	setBucket         *connect.Client[kmsv1.SetBucketRequest, kmsv1.SetBucketResponse]
 	rotateBucket      *connect.Client[kmsv1.RotateBucketRequest, kmsv1.RotateBucketResponse]
+	shredBucket       *connect.Client[kmsv1.ShredBucketRequest, kmsv1.ShredBucketResponse]
+	getShred          *connect.Client[kmsv1.GetShredRequest, kmsv1.GetShredResponse]
 }
 
 // RegisterNewBucket calls chatelaine.kms.v1.BucketService.RegisterNewBucket.
@@ -163,6 +187,24 @@ func (c *bucketServiceClient) RotateBucket(ctx context.Context, req *kmsv1.Rotat
 	return nil, err
 }
 
+// ShredBucket calls chatelaine.kms.v1.BucketService.ShredBucket.
+func (c *bucketServiceClient) ShredBucket(ctx context.Context, req *kmsv1.ShredBucketRequest) (*kmsv1.ShredBucketResponse, error) {
+	response, err := c.shredBucket.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetShred calls chatelaine.kms.v1.BucketService.GetShred.
+func (c *bucketServiceClient) GetShred(ctx context.Context, req *kmsv1.GetShredRequest) (*kmsv1.GetShredResponse, error) {
+	response, err := c.getShred.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // BucketServiceHandler is an implementation of the chatelaine.kms.v1.BucketService service.
 type BucketServiceHandler interface {
 	// RegisterNewBucket makes the record of a bucket with its settings. A gateway makes
@@ -176,6 +218,11 @@ type BucketServiceHandler interface {
 	SetBucket(context.Context, *kmsv1.SetBucketRequest) (*kmsv1.SetBucketResponse, error)
 	// RotateBucket has the next write seal under a new key.
 	RotateBucket(context.Context, *kmsv1.RotateBucketRequest) (*kmsv1.RotateBucketResponse, error)
+	// ShredBucket destroys the keys of a bucket, for good. Gateways lose them at once,
+	// and delete the copies in the backend. Said again, the backend is swept again.
+	ShredBucket(context.Context, *kmsv1.ShredBucketRequest) (*kmsv1.ShredBucketResponse, error)
+	// GetShred answers how far a shredding has come, and its signed record.
+	GetShred(context.Context, *kmsv1.GetShredRequest) (*kmsv1.GetShredResponse, error)
 }
 
 // NewBucketServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -215,6 +262,18 @@ func NewBucketServiceHandler(svc BucketServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(bucketServiceMethods.ByName("RotateBucket")),
 		connect.WithHandlerOptions(opts...),
 	)
+	bucketServiceShredBucketHandler := connect.NewUnaryHandlerSimple(
+		BucketServiceShredBucketProcedure,
+		svc.ShredBucket,
+		connect.WithSchema(bucketServiceMethods.ByName("ShredBucket")),
+		connect.WithHandlerOptions(opts...),
+	)
+	bucketServiceGetShredHandler := connect.NewUnaryHandlerSimple(
+		BucketServiceGetShredProcedure,
+		svc.GetShred,
+		connect.WithSchema(bucketServiceMethods.ByName("GetShred")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/chatelaine.kms.v1.BucketService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case BucketServiceRegisterNewBucketProcedure:
@@ -227,6 +286,10 @@ func NewBucketServiceHandler(svc BucketServiceHandler, opts ...connect.HandlerOp
 			bucketServiceSetBucketHandler.ServeHTTP(w, r)
 		case BucketServiceRotateBucketProcedure:
 			bucketServiceRotateBucketHandler.ServeHTTP(w, r)
+		case BucketServiceShredBucketProcedure:
+			bucketServiceShredBucketHandler.ServeHTTP(w, r)
+		case BucketServiceGetShredProcedure:
+			bucketServiceGetShredHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -254,4 +317,12 @@ func (UnimplementedBucketServiceHandler) SetBucket(context.Context, *kmsv1.SetBu
 
 func (UnimplementedBucketServiceHandler) RotateBucket(context.Context, *kmsv1.RotateBucketRequest) (*kmsv1.RotateBucketResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.BucketService.RotateBucket is not implemented"))
+}
+
+func (UnimplementedBucketServiceHandler) ShredBucket(context.Context, *kmsv1.ShredBucketRequest) (*kmsv1.ShredBucketResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.BucketService.ShredBucket is not implemented"))
+}
+
+func (UnimplementedBucketServiceHandler) GetShred(context.Context, *kmsv1.GetShredRequest) (*kmsv1.GetShredResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.BucketService.GetShred is not implemented"))
 }

@@ -49,6 +49,8 @@ const (
 	JobServiceGetReportKeyProcedure = "/chatelaine.kms.v1.JobService/GetReportKey"
 	// MirrorFeedUnmirroredProcedure is the fully-qualified name of the MirrorFeed's Unmirrored RPC.
 	MirrorFeedUnmirroredProcedure = "/chatelaine.kms.v1.MirrorFeed/Unmirrored"
+	// MirrorFeedSweptProcedure is the fully-qualified name of the MirrorFeed's Swept RPC.
+	MirrorFeedSweptProcedure = "/chatelaine.kms.v1.MirrorFeed/Swept"
 )
 
 // JobServiceClient is a client for the chatelaine.kms.v1.JobService service.
@@ -263,6 +265,8 @@ type MirrorFeedClient interface {
 	// write into the backend and to confirm. It may answer the same to several: writing
 	// one twice does no harm. Needs a lease.
 	Unmirrored(context.Context, *kmsv1.UnmirroredRequest) (*kmsv1.UnmirroredResponse, error)
+	// Swept tells what became of one of "unswept". Needs a lease.
+	Swept(context.Context, *kmsv1.SweptRequest) (*kmsv1.SweptResponse, error)
 }
 
 // NewMirrorFeedClient constructs a client for the chatelaine.kms.v1.MirrorFeed service. By default,
@@ -282,17 +286,33 @@ func NewMirrorFeedClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(mirrorFeedMethods.ByName("Unmirrored")),
 			connect.WithClientOptions(opts...),
 		),
+		swept: connect.NewClient[kmsv1.SweptRequest, kmsv1.SweptResponse](
+			httpClient,
+			baseURL+MirrorFeedSweptProcedure,
+			connect.WithSchema(mirrorFeedMethods.ByName("Swept")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // mirrorFeedClient implements MirrorFeedClient.
 type mirrorFeedClient struct {
 	unmirrored *connect.Client[kmsv1.UnmirroredRequest, kmsv1.UnmirroredResponse]
+	swept      *connect.Client[kmsv1.SweptRequest, kmsv1.SweptResponse]
 }
 
 // Unmirrored calls chatelaine.kms.v1.MirrorFeed.Unmirrored.
 func (c *mirrorFeedClient) Unmirrored(ctx context.Context, req *kmsv1.UnmirroredRequest) (*kmsv1.UnmirroredResponse, error) {
 	response, err := c.unmirrored.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Swept calls chatelaine.kms.v1.MirrorFeed.Swept.
+func (c *mirrorFeedClient) Swept(ctx context.Context, req *kmsv1.SweptRequest) (*kmsv1.SweptResponse, error) {
+	response, err := c.swept.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -305,6 +325,8 @@ type MirrorFeedHandler interface {
 	// write into the backend and to confirm. It may answer the same to several: writing
 	// one twice does no harm. Needs a lease.
 	Unmirrored(context.Context, *kmsv1.UnmirroredRequest) (*kmsv1.UnmirroredResponse, error)
+	// Swept tells what became of one of "unswept". Needs a lease.
+	Swept(context.Context, *kmsv1.SweptRequest) (*kmsv1.SweptResponse, error)
 }
 
 // NewMirrorFeedHandler builds an HTTP handler from the service implementation. It returns the path
@@ -320,10 +342,18 @@ func NewMirrorFeedHandler(svc MirrorFeedHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(mirrorFeedMethods.ByName("Unmirrored")),
 		connect.WithHandlerOptions(opts...),
 	)
+	mirrorFeedSweptHandler := connect.NewUnaryHandlerSimple(
+		MirrorFeedSweptProcedure,
+		svc.Swept,
+		connect.WithSchema(mirrorFeedMethods.ByName("Swept")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/chatelaine.kms.v1.MirrorFeed/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case MirrorFeedUnmirroredProcedure:
 			mirrorFeedUnmirroredHandler.ServeHTTP(w, r)
+		case MirrorFeedSweptProcedure:
+			mirrorFeedSweptHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -335,4 +365,8 @@ type UnimplementedMirrorFeedHandler struct{}
 
 func (UnimplementedMirrorFeedHandler) Unmirrored(context.Context, *kmsv1.UnmirroredRequest) (*kmsv1.UnmirroredResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.MirrorFeed.Unmirrored is not implemented"))
+}
+
+func (UnimplementedMirrorFeedHandler) Swept(context.Context, *kmsv1.SweptRequest) (*kmsv1.SweptResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.MirrorFeed.Swept is not implemented"))
 }
