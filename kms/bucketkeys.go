@@ -28,7 +28,7 @@ type OpenKey struct {
 }
 
 // CurrentKey returns the key that a space seals with now. Where there is none, or
-// it is older than the epoch period, a new one is made; when several make one at
+// it is older than the epoch period or has sealed enough, a new one is made; when several make one at
 // once, the registry's transaction decides whose counts, and all return that one.
 func (m *Manager) CurrentKey(ctx context.Context, space string) (OpenKey, error) {
 	var open OpenKey
@@ -84,20 +84,20 @@ func (m *Manager) currentRecord(ctx context.Context, b stored[Bucket]) (BucketKe
 	if err != nil {
 		return BucketKey{}, err
 	}
-	if cur.exists() && !cur.record.due(now, cmp.Or(b.record.EpochPeriod, m.epochPeriod)) {
+	if cur.exists() && !cur.record.due(now, cmp.Or(b.record.EpochPeriod, m.epochPeriod), cmp.Or(b.record.EpochObjects, epochObjects)) {
 		key, err := read[BucketKey](ctx, m.registry, keyPath(b.record.Space, cur.record.ID))
 		return key.record, err
 	}
 	return m.makeEpoch(ctx, b, cur, now)
 }
 
-// due says whether the key's time is over. One that is from the future was made before
+// due says whether the key's time is over, or it has sealed enough. One that is from the future was made before
 // the wall clock was set back, or by a KMS whose clock is ahead: its age is not known,
 // so beyond what clocks may differ by it is over too. A clock set back by less than the
 // age lengthens the time by as much, to two periods at most.
-func (c current) due(now time.Time, period time.Duration) bool {
+func (c current) due(now time.Time, period time.Duration, objects uint64) bool {
 	age := now.Sub(c.Created)
-	return age >= period || age < -slack(period)
+	return age >= period || age < -slack(period) || c.Sealed >= objects
 }
 
 // makeEpoch makes the key of the next epoch. ErrConflict when another did so

@@ -25,6 +25,8 @@ type NewBucket struct {
 	Settle func(context.Context, Removal) error
 	// EpochPeriod as in BucketSettings.
 	EpochPeriod time.Duration
+	// EpochObjects as in BucketSettings.
+	EpochObjects uint64
 	// Make asks gateways to make it in the store, and to activate it.
 	Make   bool
 	Change Change
@@ -122,7 +124,7 @@ func (m *Manager) newBucket(ctx context.Context, n NewBucket) (Bucket, Condition
 		Name: n.Name, Store: n.Store, StoreName: n.StoreName, Owner: n.Owner,
 		Space: uuid.NewString(), KEK: cmp.Or(n.KEK, m.kek),
 		Profile: cmp.Or(n.Profile, Standard), ETag: cmp.Or(n.ETag, ETagBackend),
-		State: BucketCreating, Created: time.Now().UTC(), EpochPeriod: n.EpochPeriod,
+		State: BucketCreating, Created: time.Now().UTC(), EpochPeriod: n.EpochPeriod, EpochObjects: n.EpochObjects,
 	}
 	if err := errors.Join(b.validate(), n.Change.validate()); err != nil {
 		return Bucket{}, Condition{}, err
@@ -153,6 +155,9 @@ func (b Bucket) validate() error {
 	}
 	if b.EpochPeriod != 0 && (b.EpochPeriod < time.Minute || b.EpochPeriod > maxEpochPeriod) {
 		errs = append(errs, fmt.Errorf("%w: epoch period %v: want %v to %v, or 0", ErrInvalid, b.EpochPeriod, time.Minute, maxEpochPeriod))
+	}
+	if b.EpochObjects != 0 && (b.EpochObjects < minEpochObjects || b.EpochObjects > maxEpochObjects) {
+		errs = append(errs, fmt.Errorf("%w: epoch of %d objects: want %d to %d, or 0", ErrInvalid, b.EpochObjects, minEpochObjects, uint64(maxEpochObjects)))
 	}
 	if b.ETag != ETagBackend && b.ETag != ETagMD5 {
 		errs = append(errs, fmt.Errorf("%w: ETag mode %q", ErrInvalid, b.ETag))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,10 +25,22 @@ type BucketSettings struct {
 	// EpochPeriod is the age at which a bucket key is replaced for new objects: a
 	// minute to 10 years, 0 for the KMS's own.
 	EpochPeriod *time.Duration
+	// EpochObjects is the number of objects after which a bucket key is replaced for new
+	// ones, about (Manager.Sealed): 1000 to 2^32, 0 for 2^20.
+	EpochObjects *uint64
 }
 
 // maxEpochPeriod is the longest time for which one key seals.
 const maxEpochPeriod = 10 * 365 * 24 * time.Hour
+
+// An epoch's number of objects: the default, and what may be asked for. Each object's
+// envelope is a message under its bucket key, with a key of its own derived by a random
+// salt (FORMAT.md): 2^32 of them are far from where salts would meet.
+const (
+	epochObjects    = 1 << 20
+	minEpochObjects = 1000
+	maxEpochObjects = 1 << 32
+)
 
 // SetBucket changes settings of a bucket. Gateways learn of it at once. ErrNotFound,
 // ErrInvalid, ErrDisabled for one that was shredded.
@@ -73,6 +86,10 @@ func (s BucketSettings) apply(b *Bucket, by Change) (changed bool) {
 	if s.EpochPeriod != nil && *s.EpochPeriod != b.EpochPeriod {
 		b.EpochPeriod = *s.EpochPeriod
 		note("epoch period is " + b.EpochPeriod.String())
+	}
+	if s.EpochObjects != nil && *s.EpochObjects != b.EpochObjects {
+		b.EpochObjects = *s.EpochObjects
+		note("epoch objects are " + strconv.FormatUint(b.EpochObjects, 10))
 	}
 	return changed
 }

@@ -53,6 +53,7 @@ func (m *Manager) Run(ctx context.Context) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	group.Go(func() { m.runJobs(ctx) })
+	group.Go(func() { m.runTallies(ctx) })
 	k := &keeper{Manager: m}
 	for {
 		if err := k.look(ctx); err != nil && ctx.Err() == nil {

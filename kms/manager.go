@@ -60,6 +60,7 @@ type Manager struct {
 	id          string        // tells this Manager from others that share the registry
 	making      sync.Map      // names of KEKs of which this Manager is making a version
 	jobs        chan struct{} // has Run look for jobs at once
+	tallies     tallies
 	log         *zap.Logger
 }
 

@@ -101,7 +101,9 @@ type Bucket struct {
 	Created   time.Time   `json:"created"`
 	// EpochPeriod is the age at which its key is replaced. 0: the Manager's.
 	EpochPeriod time.Duration `json:"epoch_period,omitempty"`
-	History     []StateChange `json:"history,omitempty"`
+	// EpochObjects is the number of objects after which its key is replaced, about. 0: 2^20.
+	EpochObjects uint64        `json:"epoch_objects,omitempty"`
+	History      []StateChange `json:"history,omitempty"`
 }
 
 // KeyStatus says whether an access key may be used.
@@ -150,6 +152,9 @@ type current struct {
 	ID      KeyID     `json:"id"`
 	Epoch   uint64    `json:"epoch"`
 	Created time.Time `json:"created"`
+	// Sealed is how many messages were sealed under it, as far as it was written down
+	// (tally.go).
+	Sealed uint64 `json:"sealed,omitempty"`
 }
 
 // claim is held by the bucket that took a space, or a bucket of a store.

@@ -41,6 +41,7 @@ func newBucketFlags(cmd *cobra.Command, r *kmsv1.RegisterNewBucketRequest, epoch
 	flags.StringVar(&r.Profile, "profile", "", "standard, or strict: nothing is cached, each request is a call to the HSM")
 	flags.StringVar(&r.Etag, "etag", "", "backend, or md5: ETags are those of the plaintext")
 	flags.DurationVar(epoch, "epoch", 0, "age at which its bucket key is replaced (default: the KMS's)")
+	flags.Uint64Var(&r.EpochObjects, "epoch-objects", 0, "objects after which its bucket key is replaced, about (default: 2^20)")
 	_ = cmd.MarkFlagRequired("owner")
 }
 
@@ -181,9 +182,10 @@ func (a *admin) showBucket(d *kmsv1.BucketDetails) error {
 func bucketSetCommand(a *admin) *cobra.Command {
 	var kek, profile, owner string
 	var epoch time.Duration
+	var objects uint64
 	cmd := &cobra.Command{
 		Use:   "set NAME",
-		Short: "Change a bucket's key, profile, owner or epoch period",
+		Short: "Change a bucket's key, profile, owner or epochs",
 		Long: "--kek wraps its bucket keys under another key: objects stay as they are. The copies in the backend are\n" +
 			"written anew within seconds; `chatelaine report show OLD-KEY` tells.",
 		Args: cobra.ExactArgs(1),
@@ -202,6 +204,9 @@ func bucketSetCommand(a *admin) *cobra.Command {
 			if changed("epoch") {
 				r.EpochPeriod = durationpb.New(epoch)
 			}
+			if changed("epoch-objects") {
+				r.EpochObjects = &objects
+			}
 			return a.call(cmd, func(ctx context.Context, c *service.Clients) error { return a.setBucket(ctx, cmd, c, r) })
 		},
 	}
@@ -209,6 +214,7 @@ func bucketSetCommand(a *admin) *cobra.Command {
 	cmd.Flags().StringVar(&profile, "profile", "", "standard or strict")
 	cmd.Flags().StringVar(&owner, "owner", "", "principal that owns it")
 	cmd.Flags().DurationVar(&epoch, "epoch", 0, "age at which its bucket key is replaced; 0: the KMS's")
+	cmd.Flags().Uint64Var(&objects, "epoch-objects", 0, "objects after which its bucket key is replaced, about; 0: 2^20")
 	return cmd
 }
 

@@ -31,13 +31,15 @@ func (k openKey) bucketKey() BucketKey {
 	return BucketKey{ID: k.id, Key: k.key, Record: k.record, Mirrored: k.mirrored.Load()}
 }
 
-// Current returns the key that a bucket seals with now. Errors: ErrUnavailable,
+// Current returns the key that a bucket seals with now, and counts that something is
+// sealed with it. Errors: ErrUnavailable,
 // ErrBlocked, ErrBucketNotFound.
 func (c *Client) Current(ctx context.Context, b Bucket) (BucketKey, error) {
 	key, err := c.find(ctx, b, wanted{space: b.Space, current: true})
 	if err != nil {
 		return BucketKey{}, fmt.Errorf("keys: current key of bucket %q: %w", b.Name, translate(err, ErrBucketNotFound))
 	}
+	c.seals.add(sealedKey{b.Space, key.id}, 1)
 	return key.bucketKey(), nil
 }
 

@@ -72,6 +72,7 @@ type Client struct {
 	edits      generation                  // of buckets, by this client
 	gone       *lru.Cache[Space, struct{}] // spaces of removed buckets
 	policies   atomic.Pointer[heldPolicies]
+	seals      seals
 }
 
 // New makes a client. It connects at the first call, or in Run. The caller closes it.

@@ -141,6 +141,7 @@ func (l *lease) askOnce(ctx context.Context) (news bool, err error) {
 		return false, err
 	}
 	l.client.removed(answer.GetRemovedSpaces())
+	l.client.replaced(answer.GetFull())
 	l.client.heed(answer.GetRevocation(), sent)
 	next := &held{id: answer.GetLeaseId(), sent: sent, until: sent + instant(ttl), ttl: ttl, heard: answer.GetRemovals()}
 	l.hold(next)
@@ -157,7 +158,11 @@ func (l *lease) request(ctx context.Context, old *held) (*kmsv1.RenewResponse, e
 		defer cancel()
 		ctx = bounded
 	}
-	answer, err := l.client.rpc.Renew(ctx, &kmsv1.RenewRequest{GatewayId: l.gateway, LeaseId: old.id, Heard: old.heard})
+	counts := l.client.seals.take()
+	answer, err := l.client.rpc.Renew(ctx, &kmsv1.RenewRequest{GatewayId: l.gateway, LeaseId: old.id, Heard: old.heard, Sealed: counts.messages()})
+	if err != nil {
+		l.client.seals.putBack(counts)
+	}
 	l.client.metrics.call("Renew", err)
 	if err != nil && roams && wire(err) {
 		l.client.elsewhere()

@@ -26,7 +26,8 @@ func (b *bucketAPI) RegisterNewBucket(ctx context.Context, r *kmsv1.RegisterNewB
 	made, err := b.manager.RegisterBucket(ctx, kms.NewBucket{
 		Name: r.GetName(), Store: r.GetStore(), StoreName: r.GetStoreName(), Owner: r.GetOwner(), KEK: r.GetKek(),
 		Profile: kms.Profile(r.GetProfile()), ETag: kms.ETagMode(r.GetEtag()), EpochPeriod: r.GetEpochPeriod().AsDuration(),
-		Settle: b.removals.settle, Make: true, Change: changeOf(ctx, r.GetChange()),
+		EpochObjects: r.GetEpochObjects(),
+		Settle:       b.removals.settle, Make: true, Change: changeOf(ctx, r.GetChange()),
 	})
 	if err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func (b *bucketAPI) SetBucket(ctx context.Context, r *kmsv1.SetBucketRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	settings := kms.BucketSettings{KEK: r.Kek, Owner: r.Owner, EpochPeriod: duration(r.GetEpochPeriod())}
+	settings := kms.BucketSettings{KEK: r.Kek, Owner: r.Owner, EpochPeriod: duration(r.GetEpochPeriod()), EpochObjects: r.EpochObjects}
 	if r.Profile != nil {
 		profile := kms.Profile(r.GetProfile())
 		settings.Profile = &profile
@@ -116,7 +117,9 @@ func (b *bucketAPI) GetShred(ctx context.Context, r *kmsv1.GetShredRequest) (*km
 }
 
 func bucketDetails(b kms.Bucket) *kmsv1.BucketDetails {
-	return &kmsv1.BucketDetails{Bucket: bucketMessage(b), EpochPeriod: durationpb.New(b.EpochPeriod), History: eventMessages(b.History)}
+	return &kmsv1.BucketDetails{
+		Bucket: bucketMessage(b), EpochPeriod: durationpb.New(b.EpochPeriod), EpochObjects: b.EpochObjects, History: eventMessages(b.History),
+	}
 }
 
 func bucketKeyDetails(k kms.BucketKey) *kmsv1.BucketKeyDetails {

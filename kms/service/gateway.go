@@ -60,7 +60,32 @@ func (g *gatewayAPI) renew(ctx context.Context, r *kmsv1.RenewRequest) (*kmsv1.R
 		return nil, err
 	}
 	answer.LeaseId = id
-	return answer, nil
+	answer.Full, err = g.sealed(r.GetSealed())
+	return answer, err
+}
+
+// maxSealed is the most keys of which a renewal may say what was sealed under them.
+const maxSealed = 1024
+
+// sealed has the manager count, and returns the keys that are not to be sealed with.
+func (g *gatewayAPI) sealed(counts []*kmsv1.Sealed) ([][]byte, error) {
+	if len(counts) > maxSealed {
+		return nil, fmt.Errorf("%w: counts of %d keys, want %d at most", kms.ErrInvalid, len(counts), maxSealed)
+	}
+	all := make([]kms.Sealed, 0, len(counts))
+	for _, c := range counts {
+		id, err := keyID(c.GetKeyId())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, kms.Sealed{Space: c.GetSpace(), ID: id, Count: c.GetCount()})
+	}
+	full, err := g.manager.Sealed(all)
+	out := make([][]byte, len(full))
+	for i := range full {
+		out[i] = full[i][:]
+	}
+	return out, err
 }
 
 // terms are what the holder of a lease must know.

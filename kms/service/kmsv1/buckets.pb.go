@@ -30,7 +30,8 @@ type BucketDetails struct {
 	Bucket        *Bucket                `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	EpochPeriod   *durationpb.Duration   `protobuf:"bytes,2,opt,name=epoch_period,json=epochPeriod,proto3" json:"epoch_period,omitempty"` // 0: the KMS's own
 	History       []*KeyEvent            `protobuf:"bytes,3,rep,name=history,proto3" json:"history,omitempty"`
-	Keys          []*BucketKeyDetails    `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"` // by epoch; not in lists
+	Keys          []*BucketKeyDetails    `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`                                      // by epoch; not in lists
+	EpochObjects  uint64                 `protobuf:"varint,5,opt,name=epoch_objects,json=epochObjects,proto3" json:"epoch_objects,omitempty"` // 0: 2^20
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -91,6 +92,13 @@ func (x *BucketDetails) GetKeys() []*BucketKeyDetails {
 		return x.Keys
 	}
 	return nil
+}
+
+func (x *BucketDetails) GetEpochObjects() uint64 {
+	if x != nil {
+		return x.EpochObjects
+	}
+	return 0
 }
 
 type BucketKeyDetails struct {
@@ -188,6 +196,7 @@ type RegisterNewBucketRequest struct {
 	Etag          string                 `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`       // "backend", "md5"; empty: backend
 	EpochPeriod   *durationpb.Duration   `protobuf:"bytes,8,opt,name=epoch_period,json=epochPeriod,proto3" json:"epoch_period,omitempty"`
 	Change        *Change                `protobuf:"bytes,9,opt,name=change,proto3" json:"change,omitempty"`
+	EpochObjects  uint64                 `protobuf:"varint,10,opt,name=epoch_objects,json=epochObjects,proto3" json:"epoch_objects,omitempty"` // after about so many objects there is a new key; 0: 2^20
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -283,6 +292,13 @@ func (x *RegisterNewBucketRequest) GetChange() *Change {
 		return x.Change
 	}
 	return nil
+}
+
+func (x *RegisterNewBucketRequest) GetEpochObjects() uint64 {
+	if x != nil {
+		return x.EpochObjects
+	}
+	return 0
 }
 
 type RegisterNewBucketResponse struct {
@@ -505,6 +521,7 @@ type SetBucketRequest struct {
 	Owner         *string                `protobuf:"bytes,4,opt,name=owner,proto3,oneof" json:"owner,omitempty"`
 	EpochPeriod   *durationpb.Duration   `protobuf:"bytes,5,opt,name=epoch_period,json=epochPeriod,proto3" json:"epoch_period,omitempty"`
 	Change        *Change                `protobuf:"bytes,6,opt,name=change,proto3" json:"change,omitempty"`
+	EpochObjects  *uint64                `protobuf:"varint,7,opt,name=epoch_objects,json=epochObjects,proto3,oneof" json:"epoch_objects,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -579,6 +596,13 @@ func (x *SetBucketRequest) GetChange() *Change {
 		return x.Change
 	}
 	return nil
+}
+
+func (x *SetBucketRequest) GetEpochObjects() uint64 {
+	if x != nil && x.EpochObjects != nil {
+		return *x.EpochObjects
+	}
+	return 0
 }
 
 type SetBucketResponse struct {
@@ -958,19 +982,20 @@ var File_kms_service_kmsv1_buckets_proto protoreflect.FileDescriptor
 
 const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\n" +
-	"\x1fkms/service/kmsv1/buckets.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekms/service/kmsv1/blocks.proto\x1a\x1ekms/service/kmsv1/change.proto\x1a\x1ckms/service/kmsv1/keys.proto\x1a\x1bkms/service/kmsv1/kms.proto\"\xf0\x01\n" +
+	"\x1fkms/service/kmsv1/buckets.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekms/service/kmsv1/blocks.proto\x1a\x1ekms/service/kmsv1/change.proto\x1a\x1ckms/service/kmsv1/keys.proto\x1a\x1bkms/service/kmsv1/kms.proto\"\x95\x02\n" +
 	"\rBucketDetails\x121\n" +
 	"\x06bucket\x18\x01 \x01(\v2\x19.chatelaine.kms.v1.BucketR\x06bucket\x12<\n" +
 	"\fepoch_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vepochPeriod\x125\n" +
 	"\ahistory\x18\x03 \x03(\v2\x1b.chatelaine.kms.v1.KeyEventR\ahistory\x127\n" +
-	"\x04keys\x18\x04 \x03(\v2#.chatelaine.kms.v1.BucketKeyDetailsR\x04keys\"\xf0\x01\n" +
+	"\x04keys\x18\x04 \x03(\v2#.chatelaine.kms.v1.BucketKeyDetailsR\x04keys\x12#\n" +
+	"\repoch_objects\x18\x05 \x01(\x04R\fepochObjects\"\xf0\x01\n" +
 	"\x10BucketKeyDetails\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12/\n" +
 	"\x03kek\x18\x03 \x01(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x03kek\x124\n" +
 	"\acreated\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1a\n" +
 	"\bmirrored\x18\x05 \x01(\bR\bmirrored\x123\n" +
-	"\x05stale\x18\x06 \x03(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x05stale\"\xaa\x02\n" +
+	"\x05stale\x18\x06 \x03(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x05stale\"\xcf\x02\n" +
 	"\x18RegisterNewBucketRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1d\n" +
@@ -981,7 +1006,9 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\aprofile\x18\x06 \x01(\tR\aprofile\x12\x12\n" +
 	"\x04etag\x18\a \x01(\tR\x04etag\x12<\n" +
 	"\fepoch_period\x18\b \x01(\v2\x19.google.protobuf.DurationR\vepochPeriod\x121\n" +
-	"\x06change\x18\t \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\"U\n" +
+	"\x06change\x18\t \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\x12#\n" +
+	"\repoch_objects\x18\n" +
+	" \x01(\x04R\fepochObjects\"U\n" +
 	"\x19RegisterNewBucketResponse\x128\n" +
 	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\"\x17\n" +
 	"\x15ListAllBucketsRequest\"T\n" +
@@ -990,18 +1017,20 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\x10GetBucketRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"M\n" +
 	"\x11GetBucketResponse\x128\n" +
-	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\"\x86\x02\n" +
+	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\"\xc2\x02\n" +
 	"\x10SetBucketRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x15\n" +
 	"\x03kek\x18\x02 \x01(\tH\x00R\x03kek\x88\x01\x01\x12\x1d\n" +
 	"\aprofile\x18\x03 \x01(\tH\x01R\aprofile\x88\x01\x01\x12\x19\n" +
 	"\x05owner\x18\x04 \x01(\tH\x02R\x05owner\x88\x01\x01\x12<\n" +
 	"\fepoch_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vepochPeriod\x121\n" +
-	"\x06change\x18\x06 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06changeB\x06\n" +
+	"\x06change\x18\x06 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\x12(\n" +
+	"\repoch_objects\x18\a \x01(\x04H\x03R\fepochObjects\x88\x01\x01B\x06\n" +
 	"\x04_kekB\n" +
 	"\n" +
 	"\b_profileB\b\n" +
-	"\x06_owner\"l\n" +
+	"\x06_ownerB\x10\n" +
+	"\x0e_epoch_objects\"l\n" +
 	"\x11SetBucketResponse\x128\n" +
 	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\x12\x1d\n" +
 	"\n" +

@@ -75,7 +75,7 @@ func (x RegisterBucketResponse_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RegisterBucketResponse_Outcome.Descriptor instead.
 func (RegisterBucketResponse_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{22, 0}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23, 0}
 }
 
 // Reason is the detail of every error: a stable word for the sentinel that the
@@ -130,7 +130,10 @@ type RenewRequest struct {
 	LeaseId   string                 `protobuf:"bytes,2,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`       // empty at first
 	// The removals of the last answer under this lease, which the gateway has acted
 	// on: it uses no key of those spaces any more.
-	Heard         uint64 `protobuf:"varint,3,opt,name=heard,proto3" json:"heard,omitempty"`
+	Heard uint64 `protobuf:"varint,3,opt,name=heard,proto3" json:"heard,omitempty"`
+	// What the gateway has begun to seal since it last said so, by bucket key. At most
+	// 1024; the rest comes with the next renewal.
+	Sealed        []*Sealed `protobuf:"bytes,4,rep,name=sealed,proto3" json:"sealed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,6 +189,75 @@ func (x *RenewRequest) GetHeard() uint64 {
 	return 0
 }
 
+func (x *RenewRequest) GetSealed() []*Sealed {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+// Sealed counts messages under a bucket key, about: each time that the key was handed
+// out to seal with.
+type Sealed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Space         string                 `protobuf:"bytes,1,opt,name=space,proto3" json:"space,omitempty"`              // UUID
+	KeyId         []byte                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"` // 16 bytes
+	Count         uint64                 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sealed) Reset() {
+	*x = Sealed{}
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sealed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sealed) ProtoMessage() {}
+
+func (x *Sealed) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sealed.ProtoReflect.Descriptor instead.
+func (*Sealed) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Sealed) GetSpace() string {
+	if x != nil {
+		return x.Space
+	}
+	return ""
+}
+
+func (x *Sealed) GetKeyId() []byte {
+	if x != nil {
+		return x.KeyId
+	}
+	return nil
+}
+
+func (x *Sealed) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 type RenewResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
@@ -198,13 +270,16 @@ type RenewResponse struct {
 	// Spaces of buckets that were removed, but for those that were heard of already.
 	// A gateway ends every use of their keys before it uses this lease.
 	RemovedSpaces []string `protobuf:"bytes,5,rep,name=removed_spaces,json=removedSpaces,proto3" json:"removed_spaces,omitempty"`
+	// Of the keys in the request, those that are no space's current key any more, or have
+	// sealed enough: Current is to be asked again. They open as before.
+	Full          [][]byte `protobuf:"bytes,6,rep,name=full,proto3" json:"full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[2]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -216,7 +291,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[2]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -229,7 +304,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{2}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RenewResponse) GetLeaseId() string {
@@ -267,6 +342,13 @@ func (x *RenewResponse) GetRemovedSpaces() []string {
 	return nil
 }
 
+func (x *RenewResponse) GetFull() [][]byte {
+	if x != nil {
+		return x.Full
+	}
+	return nil
+}
+
 // Revocation is the state of what is revoked. All of it is acted on before it is heard.
 type Revocation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -286,7 +368,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[3]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +380,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[3]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +393,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{3}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Revocation) GetEpoch() uint64 {
@@ -358,7 +440,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -370,7 +452,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[4]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -383,7 +465,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{4}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WatchRequest) GetLeaseId() string {
@@ -402,7 +484,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +496,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[5]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +509,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{5}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WatchResponse) GetRevocation() *Revocation {
@@ -449,7 +531,7 @@ type HeardRequest struct {
 
 func (x *HeardRequest) Reset() {
 	*x = HeardRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +543,7 @@ func (x *HeardRequest) String() string {
 func (*HeardRequest) ProtoMessage() {}
 
 func (x *HeardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[6]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +556,7 @@ func (x *HeardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeardRequest.ProtoReflect.Descriptor instead.
 func (*HeardRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{6}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HeardRequest) GetLeaseId() string {
@@ -513,7 +595,7 @@ type HeardResponse struct {
 
 func (x *HeardResponse) Reset() {
 	*x = HeardResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +607,7 @@ func (x *HeardResponse) String() string {
 func (*HeardResponse) ProtoMessage() {}
 
 func (x *HeardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[7]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +620,7 @@ func (x *HeardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeardResponse.ProtoReflect.Descriptor instead.
 func (*HeardResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{7}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{8}
 }
 
 type CurrentRequest struct {
@@ -551,7 +633,7 @@ type CurrentRequest struct {
 
 func (x *CurrentRequest) Reset() {
 	*x = CurrentRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +645,7 @@ func (x *CurrentRequest) String() string {
 func (*CurrentRequest) ProtoMessage() {}
 
 func (x *CurrentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[8]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +658,7 @@ func (x *CurrentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CurrentRequest.ProtoReflect.Descriptor instead.
 func (*CurrentRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{8}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CurrentRequest) GetLeaseId() string {
@@ -604,7 +686,7 @@ type BucketKeyRequest struct {
 
 func (x *BucketKeyRequest) Reset() {
 	*x = BucketKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +698,7 @@ func (x *BucketKeyRequest) String() string {
 func (*BucketKeyRequest) ProtoMessage() {}
 
 func (x *BucketKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[9]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +711,7 @@ func (x *BucketKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketKeyRequest.ProtoReflect.Descriptor instead.
 func (*BucketKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{9}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BucketKeyRequest) GetLeaseId() string {
@@ -671,7 +753,7 @@ type BucketKeyResponse struct {
 
 func (x *BucketKeyResponse) Reset() {
 	*x = BucketKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +765,7 @@ func (x *BucketKeyResponse) String() string {
 func (*BucketKeyResponse) ProtoMessage() {}
 
 func (x *BucketKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[10]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +778,7 @@ func (x *BucketKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketKeyResponse.ProtoReflect.Descriptor instead.
 func (*BucketKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{10}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BucketKeyResponse) GetKeyId() []byte {
@@ -761,7 +843,7 @@ type SigningKeyRequest struct {
 
 func (x *SigningKeyRequest) Reset() {
 	*x = SigningKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +855,7 @@ func (x *SigningKeyRequest) String() string {
 func (*SigningKeyRequest) ProtoMessage() {}
 
 func (x *SigningKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[11]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +868,7 @@ func (x *SigningKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKeyRequest.ProtoReflect.Descriptor instead.
 func (*SigningKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{11}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SigningKeyRequest) GetLeaseId() string {
@@ -840,7 +922,7 @@ type SigningKeyResponse struct {
 
 func (x *SigningKeyResponse) Reset() {
 	*x = SigningKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +934,7 @@ func (x *SigningKeyResponse) String() string {
 func (*SigningKeyResponse) ProtoMessage() {}
 
 func (x *SigningKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[12]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +947,7 @@ func (x *SigningKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKeyResponse.ProtoReflect.Descriptor instead.
 func (*SigningKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{12}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SigningKeyResponse) GetKey() []byte {
@@ -921,7 +1003,7 @@ type ConfirmMirrorRequest struct {
 
 func (x *ConfirmMirrorRequest) Reset() {
 	*x = ConfirmMirrorRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1015,7 @@ func (x *ConfirmMirrorRequest) String() string {
 func (*ConfirmMirrorRequest) ProtoMessage() {}
 
 func (x *ConfirmMirrorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1028,7 @@ func (x *ConfirmMirrorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmMirrorRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmMirrorRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{13}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConfirmMirrorRequest) GetSpace() string {
@@ -978,7 +1060,7 @@ type ConfirmMirrorResponse struct {
 
 func (x *ConfirmMirrorResponse) Reset() {
 	*x = ConfirmMirrorResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1072,7 @@ func (x *ConfirmMirrorResponse) String() string {
 func (*ConfirmMirrorResponse) ProtoMessage() {}
 
 func (x *ConfirmMirrorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[14]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1085,7 @@ func (x *ConfirmMirrorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmMirrorResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmMirrorResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{14}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{15}
 }
 
 type UnconfirmMirrorsRequest struct {
@@ -1015,7 +1097,7 @@ type UnconfirmMirrorsRequest struct {
 
 func (x *UnconfirmMirrorsRequest) Reset() {
 	*x = UnconfirmMirrorsRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1109,7 @@ func (x *UnconfirmMirrorsRequest) String() string {
 func (*UnconfirmMirrorsRequest) ProtoMessage() {}
 
 func (x *UnconfirmMirrorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[15]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1122,7 @@ func (x *UnconfirmMirrorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmMirrorsRequest.ProtoReflect.Descriptor instead.
 func (*UnconfirmMirrorsRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{15}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UnconfirmMirrorsRequest) GetSpace() string {
@@ -1058,7 +1140,7 @@ type UnconfirmMirrorsResponse struct {
 
 func (x *UnconfirmMirrorsResponse) Reset() {
 	*x = UnconfirmMirrorsResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1152,7 @@ func (x *UnconfirmMirrorsResponse) String() string {
 func (*UnconfirmMirrorsResponse) ProtoMessage() {}
 
 func (x *UnconfirmMirrorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[16]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1165,7 @@ func (x *UnconfirmMirrorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmMirrorsResponse.ProtoReflect.Descriptor instead.
 func (*UnconfirmMirrorsResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{16}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{17}
 }
 
 type BucketRequest struct {
@@ -1095,7 +1177,7 @@ type BucketRequest struct {
 
 func (x *BucketRequest) Reset() {
 	*x = BucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1189,7 @@ func (x *BucketRequest) String() string {
 func (*BucketRequest) ProtoMessage() {}
 
 func (x *BucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[17]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1202,7 @@ func (x *BucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketRequest.ProtoReflect.Descriptor instead.
 func (*BucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{17}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BucketRequest) GetName() string {
@@ -1139,7 +1221,7 @@ type BucketResponse struct {
 
 func (x *BucketResponse) Reset() {
 	*x = BucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1233,7 @@ func (x *BucketResponse) String() string {
 func (*BucketResponse) ProtoMessage() {}
 
 func (x *BucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[18]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1246,7 @@ func (x *BucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketResponse.ProtoReflect.Descriptor instead.
 func (*BucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{18}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BucketResponse) GetBucket() *Bucket {
@@ -1183,7 +1265,7 @@ type ListBucketsRequest struct {
 
 func (x *ListBucketsRequest) Reset() {
 	*x = ListBucketsRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1277,7 @@ func (x *ListBucketsRequest) String() string {
 func (*ListBucketsRequest) ProtoMessage() {}
 
 func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[19]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1290,7 @@ func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsRequest.ProtoReflect.Descriptor instead.
 func (*ListBucketsRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{19}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListBucketsRequest) GetOwner() string {
@@ -1227,7 +1309,7 @@ type ListBucketsResponse struct {
 
 func (x *ListBucketsResponse) Reset() {
 	*x = ListBucketsResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1321,7 @@ func (x *ListBucketsResponse) String() string {
 func (*ListBucketsResponse) ProtoMessage() {}
 
 func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[20]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1334,7 @@ func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsResponse.ProtoReflect.Descriptor instead.
 func (*ListBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{20}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListBucketsResponse) GetBuckets() []*Bucket {
@@ -1277,7 +1359,7 @@ type RegisterBucketRequest struct {
 
 func (x *RegisterBucketRequest) Reset() {
 	*x = RegisterBucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1371,7 @@ func (x *RegisterBucketRequest) String() string {
 func (*RegisterBucketRequest) ProtoMessage() {}
 
 func (x *RegisterBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[21]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1384,7 @@ func (x *RegisterBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterBucketRequest.ProtoReflect.Descriptor instead.
 func (*RegisterBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{21}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RegisterBucketRequest) GetName() string {
@@ -1364,7 +1446,7 @@ type RegisterBucketResponse struct {
 
 func (x *RegisterBucketResponse) Reset() {
 	*x = RegisterBucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1458,7 @@ func (x *RegisterBucketResponse) String() string {
 func (*RegisterBucketResponse) ProtoMessage() {}
 
 func (x *RegisterBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[22]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1471,7 @@ func (x *RegisterBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterBucketResponse.ProtoReflect.Descriptor instead.
 func (*RegisterBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{22}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RegisterBucketResponse) GetOutcome() RegisterBucketResponse_Outcome {
@@ -1415,7 +1497,7 @@ type ActivateBucketRequest struct {
 
 func (x *ActivateBucketRequest) Reset() {
 	*x = ActivateBucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1509,7 @@ func (x *ActivateBucketRequest) String() string {
 func (*ActivateBucketRequest) ProtoMessage() {}
 
 func (x *ActivateBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[23]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1522,7 @@ func (x *ActivateBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateBucketRequest.ProtoReflect.Descriptor instead.
 func (*ActivateBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{23}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ActivateBucketRequest) GetName() string {
@@ -1458,7 +1540,7 @@ type ActivateBucketResponse struct {
 
 func (x *ActivateBucketResponse) Reset() {
 	*x = ActivateBucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1552,7 @@ func (x *ActivateBucketResponse) String() string {
 func (*ActivateBucketResponse) ProtoMessage() {}
 
 func (x *ActivateBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[24]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1565,7 @@ func (x *ActivateBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateBucketResponse.ProtoReflect.Descriptor instead.
 func (*ActivateBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{24}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{25}
 }
 
 type RemoveBucketRequest struct {
@@ -1496,7 +1578,7 @@ type RemoveBucketRequest struct {
 
 func (x *RemoveBucketRequest) Reset() {
 	*x = RemoveBucketRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1590,7 @@ func (x *RemoveBucketRequest) String() string {
 func (*RemoveBucketRequest) ProtoMessage() {}
 
 func (x *RemoveBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[25]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1603,7 @@ func (x *RemoveBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBucketRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{25}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RemoveBucketRequest) GetName() string {
@@ -1546,7 +1628,7 @@ type RemoveBucketResponse struct {
 
 func (x *RemoveBucketResponse) Reset() {
 	*x = RemoveBucketResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1640,7 @@ func (x *RemoveBucketResponse) String() string {
 func (*RemoveBucketResponse) ProtoMessage() {}
 
 func (x *RemoveBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[26]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1653,7 @@ func (x *RemoveBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBucketResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{26}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{27}
 }
 
 type Bucket struct {
@@ -1592,7 +1674,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1686,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[27]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1699,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{27}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Bucket) GetName() string {
@@ -1703,7 +1785,7 @@ type AccessKey struct {
 
 func (x *AccessKey) Reset() {
 	*x = AccessKey{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +1797,7 @@ func (x *AccessKey) String() string {
 func (*AccessKey) ProtoMessage() {}
 
 func (x *AccessKey) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[28]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +1810,7 @@ func (x *AccessKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessKey.ProtoReflect.Descriptor instead.
 func (*AccessKey) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{28}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AccessKey) GetId() string {
@@ -1779,7 +1861,7 @@ type EnsureAccessKeyRequest struct {
 
 func (x *EnsureAccessKeyRequest) Reset() {
 	*x = EnsureAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +1873,7 @@ func (x *EnsureAccessKeyRequest) String() string {
 func (*EnsureAccessKeyRequest) ProtoMessage() {}
 
 func (x *EnsureAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[29]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +1886,7 @@ func (x *EnsureAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*EnsureAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{29}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EnsureAccessKeyRequest) GetId() string {
@@ -1850,7 +1932,7 @@ type EnsureAccessKeyResponse struct {
 
 func (x *EnsureAccessKeyResponse) Reset() {
 	*x = EnsureAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +1944,7 @@ func (x *EnsureAccessKeyResponse) String() string {
 func (*EnsureAccessKeyResponse) ProtoMessage() {}
 
 func (x *EnsureAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[30]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +1957,7 @@ func (x *EnsureAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*EnsureAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{30}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{31}
 }
 
 type CreateAccessKeyRequest struct {
@@ -1888,7 +1970,7 @@ type CreateAccessKeyRequest struct {
 
 func (x *CreateAccessKeyRequest) Reset() {
 	*x = CreateAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +1982,7 @@ func (x *CreateAccessKeyRequest) String() string {
 func (*CreateAccessKeyRequest) ProtoMessage() {}
 
 func (x *CreateAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[31]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +1995,7 @@ func (x *CreateAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{31}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CreateAccessKeyRequest) GetPrincipal() string {
@@ -1940,7 +2022,7 @@ type CreateAccessKeyResponse struct {
 
 func (x *CreateAccessKeyResponse) Reset() {
 	*x = CreateAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2034,7 @@ func (x *CreateAccessKeyResponse) String() string {
 func (*CreateAccessKeyResponse) ProtoMessage() {}
 
 func (x *CreateAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[32]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2047,7 @@ func (x *CreateAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{32}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateAccessKeyResponse) GetAccessKey() *AccessKey {
@@ -1991,7 +2073,7 @@ type RevealAccessKeyRequest struct {
 
 func (x *RevealAccessKeyRequest) Reset() {
 	*x = RevealAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2085,7 @@ func (x *RevealAccessKeyRequest) String() string {
 func (*RevealAccessKeyRequest) ProtoMessage() {}
 
 func (x *RevealAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[33]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2098,7 @@ func (x *RevealAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevealAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{33}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevealAccessKeyRequest) GetId() string {
@@ -2035,7 +2117,7 @@ type RevealAccessKeyResponse struct {
 
 func (x *RevealAccessKeyResponse) Reset() {
 	*x = RevealAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2129,7 @@ func (x *RevealAccessKeyResponse) String() string {
 func (*RevealAccessKeyResponse) ProtoMessage() {}
 
 func (x *RevealAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[34]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2142,7 @@ func (x *RevealAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevealAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{34}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RevealAccessKeyResponse) GetSecret() string {
@@ -2078,7 +2160,7 @@ type ListAccessKeysRequest struct {
 
 func (x *ListAccessKeysRequest) Reset() {
 	*x = ListAccessKeysRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2172,7 @@ func (x *ListAccessKeysRequest) String() string {
 func (*ListAccessKeysRequest) ProtoMessage() {}
 
 func (x *ListAccessKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[35]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2185,7 @@ func (x *ListAccessKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccessKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListAccessKeysRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{35}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{36}
 }
 
 type ListAccessKeysResponse struct {
@@ -2115,7 +2197,7 @@ type ListAccessKeysResponse struct {
 
 func (x *ListAccessKeysResponse) Reset() {
 	*x = ListAccessKeysResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2209,7 @@ func (x *ListAccessKeysResponse) String() string {
 func (*ListAccessKeysResponse) ProtoMessage() {}
 
 func (x *ListAccessKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[36]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2222,7 @@ func (x *ListAccessKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccessKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListAccessKeysResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{36}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListAccessKeysResponse) GetAccessKeys() []*AccessKey {
@@ -2159,7 +2241,7 @@ type DisableAccessKeyRequest struct {
 
 func (x *DisableAccessKeyRequest) Reset() {
 	*x = DisableAccessKeyRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2253,7 @@ func (x *DisableAccessKeyRequest) String() string {
 func (*DisableAccessKeyRequest) ProtoMessage() {}
 
 func (x *DisableAccessKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[37]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2266,7 @@ func (x *DisableAccessKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableAccessKeyRequest.ProtoReflect.Descriptor instead.
 func (*DisableAccessKeyRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{37}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DisableAccessKeyRequest) GetId() string {
@@ -2202,7 +2284,7 @@ type DisableAccessKeyResponse struct {
 
 func (x *DisableAccessKeyResponse) Reset() {
 	*x = DisableAccessKeyResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2214,7 +2296,7 @@ func (x *DisableAccessKeyResponse) String() string {
 func (*DisableAccessKeyResponse) ProtoMessage() {}
 
 func (x *DisableAccessKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[38]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2227,7 +2309,7 @@ func (x *DisableAccessKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableAccessKeyResponse.ProtoReflect.Descriptor instead.
 func (*DisableAccessKeyResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{38}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{39}
 }
 
 type StatusRequest struct {
@@ -2238,7 +2320,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2332,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[39]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2345,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{39}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{40}
 }
 
 type StatusResponse struct {
@@ -2281,7 +2363,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2375,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[40]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2388,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{40}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StatusResponse) GetReady() bool {
@@ -2369,7 +2451,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2463,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[41]
+	mi := &file_kms_service_kmsv1_kms_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2476,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{41}
+	return file_kms_service_kmsv1_kms_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Part) GetName() string {
@@ -2424,12 +2506,17 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\n" +
 	"\x1bkms/service/kmsv1/kms.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ckms/service/kmsv1/keys.proto\"\x1c\n" +
 	"\x06Reason\x12\x12\n" +
-	"\x04word\x18\x01 \x01(\tR\x04word\"^\n" +
+	"\x04word\x18\x01 \x01(\tR\x04word\"\x91\x01\n" +
 	"\fRenewRequest\x12\x1d\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tR\tgatewayId\x12\x19\n" +
 	"\blease_id\x18\x02 \x01(\tR\aleaseId\x12\x14\n" +
-	"\x05heard\x18\x03 \x01(\x04R\x05heard\"\xd9\x01\n" +
+	"\x05heard\x18\x03 \x01(\x04R\x05heard\x121\n" +
+	"\x06sealed\x18\x04 \x03(\v2\x19.chatelaine.kms.v1.SealedR\x06sealed\"K\n" +
+	"\x06Sealed\x12\x14\n" +
+	"\x05space\x18\x01 \x01(\tR\x05space\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\fR\x05keyId\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\"\xed\x01\n" +
 	"\rRenewResponse\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12+\n" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12=\n" +
@@ -2437,7 +2524,8 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"revocation\x18\x03 \x01(\v2\x1d.chatelaine.kms.v1.RevocationR\n" +
 	"revocation\x12\x1a\n" +
 	"\bremovals\x18\x04 \x01(\x04R\bremovals\x12%\n" +
-	"\x0eremoved_spaces\x18\x05 \x03(\tR\rremovedSpaces\"\xab\x01\n" +
+	"\x0eremoved_spaces\x18\x05 \x03(\tR\rremovedSpaces\x12\x12\n" +
+	"\x04full\x18\x06 \x03(\fR\x04full\"\xab\x01\n" +
 	"\n" +
 	"Revocation\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
@@ -2625,119 +2713,121 @@ func file_kms_service_kmsv1_kms_proto_rawDescGZIP() []byte {
 }
 
 var file_kms_service_kmsv1_kms_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kms_service_kmsv1_kms_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_kms_service_kmsv1_kms_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_kms_service_kmsv1_kms_proto_goTypes = []any{
 	(RegisterBucketResponse_Outcome)(0), // 0: chatelaine.kms.v1.RegisterBucketResponse.Outcome
 	(*Reason)(nil),                      // 1: chatelaine.kms.v1.Reason
 	(*RenewRequest)(nil),                // 2: chatelaine.kms.v1.RenewRequest
-	(*RenewResponse)(nil),               // 3: chatelaine.kms.v1.RenewResponse
-	(*Revocation)(nil),                  // 4: chatelaine.kms.v1.Revocation
-	(*WatchRequest)(nil),                // 5: chatelaine.kms.v1.WatchRequest
-	(*WatchResponse)(nil),               // 6: chatelaine.kms.v1.WatchResponse
-	(*HeardRequest)(nil),                // 7: chatelaine.kms.v1.HeardRequest
-	(*HeardResponse)(nil),               // 8: chatelaine.kms.v1.HeardResponse
-	(*CurrentRequest)(nil),              // 9: chatelaine.kms.v1.CurrentRequest
-	(*BucketKeyRequest)(nil),            // 10: chatelaine.kms.v1.BucketKeyRequest
-	(*BucketKeyResponse)(nil),           // 11: chatelaine.kms.v1.BucketKeyResponse
-	(*SigningKeyRequest)(nil),           // 12: chatelaine.kms.v1.SigningKeyRequest
-	(*SigningKeyResponse)(nil),          // 13: chatelaine.kms.v1.SigningKeyResponse
-	(*ConfirmMirrorRequest)(nil),        // 14: chatelaine.kms.v1.ConfirmMirrorRequest
-	(*ConfirmMirrorResponse)(nil),       // 15: chatelaine.kms.v1.ConfirmMirrorResponse
-	(*UnconfirmMirrorsRequest)(nil),     // 16: chatelaine.kms.v1.UnconfirmMirrorsRequest
-	(*UnconfirmMirrorsResponse)(nil),    // 17: chatelaine.kms.v1.UnconfirmMirrorsResponse
-	(*BucketRequest)(nil),               // 18: chatelaine.kms.v1.BucketRequest
-	(*BucketResponse)(nil),              // 19: chatelaine.kms.v1.BucketResponse
-	(*ListBucketsRequest)(nil),          // 20: chatelaine.kms.v1.ListBucketsRequest
-	(*ListBucketsResponse)(nil),         // 21: chatelaine.kms.v1.ListBucketsResponse
-	(*RegisterBucketRequest)(nil),       // 22: chatelaine.kms.v1.RegisterBucketRequest
-	(*RegisterBucketResponse)(nil),      // 23: chatelaine.kms.v1.RegisterBucketResponse
-	(*ActivateBucketRequest)(nil),       // 24: chatelaine.kms.v1.ActivateBucketRequest
-	(*ActivateBucketResponse)(nil),      // 25: chatelaine.kms.v1.ActivateBucketResponse
-	(*RemoveBucketRequest)(nil),         // 26: chatelaine.kms.v1.RemoveBucketRequest
-	(*RemoveBucketResponse)(nil),        // 27: chatelaine.kms.v1.RemoveBucketResponse
-	(*Bucket)(nil),                      // 28: chatelaine.kms.v1.Bucket
-	(*AccessKey)(nil),                   // 29: chatelaine.kms.v1.AccessKey
-	(*EnsureAccessKeyRequest)(nil),      // 30: chatelaine.kms.v1.EnsureAccessKeyRequest
-	(*EnsureAccessKeyResponse)(nil),     // 31: chatelaine.kms.v1.EnsureAccessKeyResponse
-	(*CreateAccessKeyRequest)(nil),      // 32: chatelaine.kms.v1.CreateAccessKeyRequest
-	(*CreateAccessKeyResponse)(nil),     // 33: chatelaine.kms.v1.CreateAccessKeyResponse
-	(*RevealAccessKeyRequest)(nil),      // 34: chatelaine.kms.v1.RevealAccessKeyRequest
-	(*RevealAccessKeyResponse)(nil),     // 35: chatelaine.kms.v1.RevealAccessKeyResponse
-	(*ListAccessKeysRequest)(nil),       // 36: chatelaine.kms.v1.ListAccessKeysRequest
-	(*ListAccessKeysResponse)(nil),      // 37: chatelaine.kms.v1.ListAccessKeysResponse
-	(*DisableAccessKeyRequest)(nil),     // 38: chatelaine.kms.v1.DisableAccessKeyRequest
-	(*DisableAccessKeyResponse)(nil),    // 39: chatelaine.kms.v1.DisableAccessKeyResponse
-	(*StatusRequest)(nil),               // 40: chatelaine.kms.v1.StatusRequest
-	(*StatusResponse)(nil),              // 41: chatelaine.kms.v1.StatusResponse
-	(*Part)(nil),                        // 42: chatelaine.kms.v1.Part
-	(*durationpb.Duration)(nil),         // 43: google.protobuf.Duration
-	(*KeyVersion)(nil),                  // 44: chatelaine.kms.v1.KeyVersion
-	(*timestamppb.Timestamp)(nil),       // 45: google.protobuf.Timestamp
-	(*KEK)(nil),                         // 46: chatelaine.kms.v1.KEK
+	(*Sealed)(nil),                      // 3: chatelaine.kms.v1.Sealed
+	(*RenewResponse)(nil),               // 4: chatelaine.kms.v1.RenewResponse
+	(*Revocation)(nil),                  // 5: chatelaine.kms.v1.Revocation
+	(*WatchRequest)(nil),                // 6: chatelaine.kms.v1.WatchRequest
+	(*WatchResponse)(nil),               // 7: chatelaine.kms.v1.WatchResponse
+	(*HeardRequest)(nil),                // 8: chatelaine.kms.v1.HeardRequest
+	(*HeardResponse)(nil),               // 9: chatelaine.kms.v1.HeardResponse
+	(*CurrentRequest)(nil),              // 10: chatelaine.kms.v1.CurrentRequest
+	(*BucketKeyRequest)(nil),            // 11: chatelaine.kms.v1.BucketKeyRequest
+	(*BucketKeyResponse)(nil),           // 12: chatelaine.kms.v1.BucketKeyResponse
+	(*SigningKeyRequest)(nil),           // 13: chatelaine.kms.v1.SigningKeyRequest
+	(*SigningKeyResponse)(nil),          // 14: chatelaine.kms.v1.SigningKeyResponse
+	(*ConfirmMirrorRequest)(nil),        // 15: chatelaine.kms.v1.ConfirmMirrorRequest
+	(*ConfirmMirrorResponse)(nil),       // 16: chatelaine.kms.v1.ConfirmMirrorResponse
+	(*UnconfirmMirrorsRequest)(nil),     // 17: chatelaine.kms.v1.UnconfirmMirrorsRequest
+	(*UnconfirmMirrorsResponse)(nil),    // 18: chatelaine.kms.v1.UnconfirmMirrorsResponse
+	(*BucketRequest)(nil),               // 19: chatelaine.kms.v1.BucketRequest
+	(*BucketResponse)(nil),              // 20: chatelaine.kms.v1.BucketResponse
+	(*ListBucketsRequest)(nil),          // 21: chatelaine.kms.v1.ListBucketsRequest
+	(*ListBucketsResponse)(nil),         // 22: chatelaine.kms.v1.ListBucketsResponse
+	(*RegisterBucketRequest)(nil),       // 23: chatelaine.kms.v1.RegisterBucketRequest
+	(*RegisterBucketResponse)(nil),      // 24: chatelaine.kms.v1.RegisterBucketResponse
+	(*ActivateBucketRequest)(nil),       // 25: chatelaine.kms.v1.ActivateBucketRequest
+	(*ActivateBucketResponse)(nil),      // 26: chatelaine.kms.v1.ActivateBucketResponse
+	(*RemoveBucketRequest)(nil),         // 27: chatelaine.kms.v1.RemoveBucketRequest
+	(*RemoveBucketResponse)(nil),        // 28: chatelaine.kms.v1.RemoveBucketResponse
+	(*Bucket)(nil),                      // 29: chatelaine.kms.v1.Bucket
+	(*AccessKey)(nil),                   // 30: chatelaine.kms.v1.AccessKey
+	(*EnsureAccessKeyRequest)(nil),      // 31: chatelaine.kms.v1.EnsureAccessKeyRequest
+	(*EnsureAccessKeyResponse)(nil),     // 32: chatelaine.kms.v1.EnsureAccessKeyResponse
+	(*CreateAccessKeyRequest)(nil),      // 33: chatelaine.kms.v1.CreateAccessKeyRequest
+	(*CreateAccessKeyResponse)(nil),     // 34: chatelaine.kms.v1.CreateAccessKeyResponse
+	(*RevealAccessKeyRequest)(nil),      // 35: chatelaine.kms.v1.RevealAccessKeyRequest
+	(*RevealAccessKeyResponse)(nil),     // 36: chatelaine.kms.v1.RevealAccessKeyResponse
+	(*ListAccessKeysRequest)(nil),       // 37: chatelaine.kms.v1.ListAccessKeysRequest
+	(*ListAccessKeysResponse)(nil),      // 38: chatelaine.kms.v1.ListAccessKeysResponse
+	(*DisableAccessKeyRequest)(nil),     // 39: chatelaine.kms.v1.DisableAccessKeyRequest
+	(*DisableAccessKeyResponse)(nil),    // 40: chatelaine.kms.v1.DisableAccessKeyResponse
+	(*StatusRequest)(nil),               // 41: chatelaine.kms.v1.StatusRequest
+	(*StatusResponse)(nil),              // 42: chatelaine.kms.v1.StatusResponse
+	(*Part)(nil),                        // 43: chatelaine.kms.v1.Part
+	(*durationpb.Duration)(nil),         // 44: google.protobuf.Duration
+	(*KeyVersion)(nil),                  // 45: chatelaine.kms.v1.KeyVersion
+	(*timestamppb.Timestamp)(nil),       // 46: google.protobuf.Timestamp
+	(*KEK)(nil),                         // 47: chatelaine.kms.v1.KEK
 }
 var file_kms_service_kmsv1_kms_proto_depIdxs = []int32{
-	43, // 0: chatelaine.kms.v1.RenewResponse.ttl:type_name -> google.protobuf.Duration
-	4,  // 1: chatelaine.kms.v1.RenewResponse.revocation:type_name -> chatelaine.kms.v1.Revocation
-	44, // 2: chatelaine.kms.v1.Revocation.unusable:type_name -> chatelaine.kms.v1.KeyVersion
-	4,  // 3: chatelaine.kms.v1.WatchResponse.revocation:type_name -> chatelaine.kms.v1.Revocation
-	43, // 4: chatelaine.kms.v1.BucketKeyResponse.ttl:type_name -> google.protobuf.Duration
-	44, // 5: chatelaine.kms.v1.BucketKeyResponse.kek:type_name -> chatelaine.kms.v1.KeyVersion
-	43, // 6: chatelaine.kms.v1.SigningKeyResponse.ttl:type_name -> google.protobuf.Duration
-	44, // 7: chatelaine.kms.v1.SigningKeyResponse.kek:type_name -> chatelaine.kms.v1.KeyVersion
-	43, // 8: chatelaine.kms.v1.SigningKeyResponse.old_ttl:type_name -> google.protobuf.Duration
-	28, // 9: chatelaine.kms.v1.BucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
-	28, // 10: chatelaine.kms.v1.ListBucketsResponse.buckets:type_name -> chatelaine.kms.v1.Bucket
-	0,  // 11: chatelaine.kms.v1.RegisterBucketResponse.outcome:type_name -> chatelaine.kms.v1.RegisterBucketResponse.Outcome
-	28, // 12: chatelaine.kms.v1.RegisterBucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
-	45, // 13: chatelaine.kms.v1.Bucket.created:type_name -> google.protobuf.Timestamp
-	45, // 14: chatelaine.kms.v1.AccessKey.created:type_name -> google.protobuf.Timestamp
-	29, // 15: chatelaine.kms.v1.CreateAccessKeyResponse.access_key:type_name -> chatelaine.kms.v1.AccessKey
-	29, // 16: chatelaine.kms.v1.ListAccessKeysResponse.access_keys:type_name -> chatelaine.kms.v1.AccessKey
-	42, // 17: chatelaine.kms.v1.StatusResponse.parts:type_name -> chatelaine.kms.v1.Part
-	46, // 18: chatelaine.kms.v1.StatusResponse.keks:type_name -> chatelaine.kms.v1.KEK
-	2,  // 19: chatelaine.kms.v1.GatewayService.Renew:input_type -> chatelaine.kms.v1.RenewRequest
-	5,  // 20: chatelaine.kms.v1.GatewayService.Watch:input_type -> chatelaine.kms.v1.WatchRequest
-	7,  // 21: chatelaine.kms.v1.GatewayService.Heard:input_type -> chatelaine.kms.v1.HeardRequest
-	9,  // 22: chatelaine.kms.v1.GatewayService.Current:input_type -> chatelaine.kms.v1.CurrentRequest
-	10, // 23: chatelaine.kms.v1.GatewayService.BucketKey:input_type -> chatelaine.kms.v1.BucketKeyRequest
-	12, // 24: chatelaine.kms.v1.GatewayService.SigningKey:input_type -> chatelaine.kms.v1.SigningKeyRequest
-	14, // 25: chatelaine.kms.v1.GatewayService.ConfirmMirror:input_type -> chatelaine.kms.v1.ConfirmMirrorRequest
-	16, // 26: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:input_type -> chatelaine.kms.v1.UnconfirmMirrorsRequest
-	18, // 27: chatelaine.kms.v1.GatewayService.Bucket:input_type -> chatelaine.kms.v1.BucketRequest
-	20, // 28: chatelaine.kms.v1.GatewayService.ListBuckets:input_type -> chatelaine.kms.v1.ListBucketsRequest
-	22, // 29: chatelaine.kms.v1.GatewayService.RegisterBucket:input_type -> chatelaine.kms.v1.RegisterBucketRequest
-	24, // 30: chatelaine.kms.v1.GatewayService.ActivateBucket:input_type -> chatelaine.kms.v1.ActivateBucketRequest
-	26, // 31: chatelaine.kms.v1.GatewayService.RemoveBucket:input_type -> chatelaine.kms.v1.RemoveBucketRequest
-	30, // 32: chatelaine.kms.v1.AdminService.EnsureAccessKey:input_type -> chatelaine.kms.v1.EnsureAccessKeyRequest
-	32, // 33: chatelaine.kms.v1.AdminService.CreateAccessKey:input_type -> chatelaine.kms.v1.CreateAccessKeyRequest
-	34, // 34: chatelaine.kms.v1.AdminService.RevealAccessKey:input_type -> chatelaine.kms.v1.RevealAccessKeyRequest
-	36, // 35: chatelaine.kms.v1.AdminService.ListAccessKeys:input_type -> chatelaine.kms.v1.ListAccessKeysRequest
-	38, // 36: chatelaine.kms.v1.AdminService.DisableAccessKey:input_type -> chatelaine.kms.v1.DisableAccessKeyRequest
-	40, // 37: chatelaine.kms.v1.AdminService.Status:input_type -> chatelaine.kms.v1.StatusRequest
-	3,  // 38: chatelaine.kms.v1.GatewayService.Renew:output_type -> chatelaine.kms.v1.RenewResponse
-	6,  // 39: chatelaine.kms.v1.GatewayService.Watch:output_type -> chatelaine.kms.v1.WatchResponse
-	8,  // 40: chatelaine.kms.v1.GatewayService.Heard:output_type -> chatelaine.kms.v1.HeardResponse
-	11, // 41: chatelaine.kms.v1.GatewayService.Current:output_type -> chatelaine.kms.v1.BucketKeyResponse
-	11, // 42: chatelaine.kms.v1.GatewayService.BucketKey:output_type -> chatelaine.kms.v1.BucketKeyResponse
-	13, // 43: chatelaine.kms.v1.GatewayService.SigningKey:output_type -> chatelaine.kms.v1.SigningKeyResponse
-	15, // 44: chatelaine.kms.v1.GatewayService.ConfirmMirror:output_type -> chatelaine.kms.v1.ConfirmMirrorResponse
-	17, // 45: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:output_type -> chatelaine.kms.v1.UnconfirmMirrorsResponse
-	19, // 46: chatelaine.kms.v1.GatewayService.Bucket:output_type -> chatelaine.kms.v1.BucketResponse
-	21, // 47: chatelaine.kms.v1.GatewayService.ListBuckets:output_type -> chatelaine.kms.v1.ListBucketsResponse
-	23, // 48: chatelaine.kms.v1.GatewayService.RegisterBucket:output_type -> chatelaine.kms.v1.RegisterBucketResponse
-	25, // 49: chatelaine.kms.v1.GatewayService.ActivateBucket:output_type -> chatelaine.kms.v1.ActivateBucketResponse
-	27, // 50: chatelaine.kms.v1.GatewayService.RemoveBucket:output_type -> chatelaine.kms.v1.RemoveBucketResponse
-	31, // 51: chatelaine.kms.v1.AdminService.EnsureAccessKey:output_type -> chatelaine.kms.v1.EnsureAccessKeyResponse
-	33, // 52: chatelaine.kms.v1.AdminService.CreateAccessKey:output_type -> chatelaine.kms.v1.CreateAccessKeyResponse
-	35, // 53: chatelaine.kms.v1.AdminService.RevealAccessKey:output_type -> chatelaine.kms.v1.RevealAccessKeyResponse
-	37, // 54: chatelaine.kms.v1.AdminService.ListAccessKeys:output_type -> chatelaine.kms.v1.ListAccessKeysResponse
-	39, // 55: chatelaine.kms.v1.AdminService.DisableAccessKey:output_type -> chatelaine.kms.v1.DisableAccessKeyResponse
-	41, // 56: chatelaine.kms.v1.AdminService.Status:output_type -> chatelaine.kms.v1.StatusResponse
-	38, // [38:57] is the sub-list for method output_type
-	19, // [19:38] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	3,  // 0: chatelaine.kms.v1.RenewRequest.sealed:type_name -> chatelaine.kms.v1.Sealed
+	44, // 1: chatelaine.kms.v1.RenewResponse.ttl:type_name -> google.protobuf.Duration
+	5,  // 2: chatelaine.kms.v1.RenewResponse.revocation:type_name -> chatelaine.kms.v1.Revocation
+	45, // 3: chatelaine.kms.v1.Revocation.unusable:type_name -> chatelaine.kms.v1.KeyVersion
+	5,  // 4: chatelaine.kms.v1.WatchResponse.revocation:type_name -> chatelaine.kms.v1.Revocation
+	44, // 5: chatelaine.kms.v1.BucketKeyResponse.ttl:type_name -> google.protobuf.Duration
+	45, // 6: chatelaine.kms.v1.BucketKeyResponse.kek:type_name -> chatelaine.kms.v1.KeyVersion
+	44, // 7: chatelaine.kms.v1.SigningKeyResponse.ttl:type_name -> google.protobuf.Duration
+	45, // 8: chatelaine.kms.v1.SigningKeyResponse.kek:type_name -> chatelaine.kms.v1.KeyVersion
+	44, // 9: chatelaine.kms.v1.SigningKeyResponse.old_ttl:type_name -> google.protobuf.Duration
+	29, // 10: chatelaine.kms.v1.BucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
+	29, // 11: chatelaine.kms.v1.ListBucketsResponse.buckets:type_name -> chatelaine.kms.v1.Bucket
+	0,  // 12: chatelaine.kms.v1.RegisterBucketResponse.outcome:type_name -> chatelaine.kms.v1.RegisterBucketResponse.Outcome
+	29, // 13: chatelaine.kms.v1.RegisterBucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
+	46, // 14: chatelaine.kms.v1.Bucket.created:type_name -> google.protobuf.Timestamp
+	46, // 15: chatelaine.kms.v1.AccessKey.created:type_name -> google.protobuf.Timestamp
+	30, // 16: chatelaine.kms.v1.CreateAccessKeyResponse.access_key:type_name -> chatelaine.kms.v1.AccessKey
+	30, // 17: chatelaine.kms.v1.ListAccessKeysResponse.access_keys:type_name -> chatelaine.kms.v1.AccessKey
+	43, // 18: chatelaine.kms.v1.StatusResponse.parts:type_name -> chatelaine.kms.v1.Part
+	47, // 19: chatelaine.kms.v1.StatusResponse.keks:type_name -> chatelaine.kms.v1.KEK
+	2,  // 20: chatelaine.kms.v1.GatewayService.Renew:input_type -> chatelaine.kms.v1.RenewRequest
+	6,  // 21: chatelaine.kms.v1.GatewayService.Watch:input_type -> chatelaine.kms.v1.WatchRequest
+	8,  // 22: chatelaine.kms.v1.GatewayService.Heard:input_type -> chatelaine.kms.v1.HeardRequest
+	10, // 23: chatelaine.kms.v1.GatewayService.Current:input_type -> chatelaine.kms.v1.CurrentRequest
+	11, // 24: chatelaine.kms.v1.GatewayService.BucketKey:input_type -> chatelaine.kms.v1.BucketKeyRequest
+	13, // 25: chatelaine.kms.v1.GatewayService.SigningKey:input_type -> chatelaine.kms.v1.SigningKeyRequest
+	15, // 26: chatelaine.kms.v1.GatewayService.ConfirmMirror:input_type -> chatelaine.kms.v1.ConfirmMirrorRequest
+	17, // 27: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:input_type -> chatelaine.kms.v1.UnconfirmMirrorsRequest
+	19, // 28: chatelaine.kms.v1.GatewayService.Bucket:input_type -> chatelaine.kms.v1.BucketRequest
+	21, // 29: chatelaine.kms.v1.GatewayService.ListBuckets:input_type -> chatelaine.kms.v1.ListBucketsRequest
+	23, // 30: chatelaine.kms.v1.GatewayService.RegisterBucket:input_type -> chatelaine.kms.v1.RegisterBucketRequest
+	25, // 31: chatelaine.kms.v1.GatewayService.ActivateBucket:input_type -> chatelaine.kms.v1.ActivateBucketRequest
+	27, // 32: chatelaine.kms.v1.GatewayService.RemoveBucket:input_type -> chatelaine.kms.v1.RemoveBucketRequest
+	31, // 33: chatelaine.kms.v1.AdminService.EnsureAccessKey:input_type -> chatelaine.kms.v1.EnsureAccessKeyRequest
+	33, // 34: chatelaine.kms.v1.AdminService.CreateAccessKey:input_type -> chatelaine.kms.v1.CreateAccessKeyRequest
+	35, // 35: chatelaine.kms.v1.AdminService.RevealAccessKey:input_type -> chatelaine.kms.v1.RevealAccessKeyRequest
+	37, // 36: chatelaine.kms.v1.AdminService.ListAccessKeys:input_type -> chatelaine.kms.v1.ListAccessKeysRequest
+	39, // 37: chatelaine.kms.v1.AdminService.DisableAccessKey:input_type -> chatelaine.kms.v1.DisableAccessKeyRequest
+	41, // 38: chatelaine.kms.v1.AdminService.Status:input_type -> chatelaine.kms.v1.StatusRequest
+	4,  // 39: chatelaine.kms.v1.GatewayService.Renew:output_type -> chatelaine.kms.v1.RenewResponse
+	7,  // 40: chatelaine.kms.v1.GatewayService.Watch:output_type -> chatelaine.kms.v1.WatchResponse
+	9,  // 41: chatelaine.kms.v1.GatewayService.Heard:output_type -> chatelaine.kms.v1.HeardResponse
+	12, // 42: chatelaine.kms.v1.GatewayService.Current:output_type -> chatelaine.kms.v1.BucketKeyResponse
+	12, // 43: chatelaine.kms.v1.GatewayService.BucketKey:output_type -> chatelaine.kms.v1.BucketKeyResponse
+	14, // 44: chatelaine.kms.v1.GatewayService.SigningKey:output_type -> chatelaine.kms.v1.SigningKeyResponse
+	16, // 45: chatelaine.kms.v1.GatewayService.ConfirmMirror:output_type -> chatelaine.kms.v1.ConfirmMirrorResponse
+	18, // 46: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:output_type -> chatelaine.kms.v1.UnconfirmMirrorsResponse
+	20, // 47: chatelaine.kms.v1.GatewayService.Bucket:output_type -> chatelaine.kms.v1.BucketResponse
+	22, // 48: chatelaine.kms.v1.GatewayService.ListBuckets:output_type -> chatelaine.kms.v1.ListBucketsResponse
+	24, // 49: chatelaine.kms.v1.GatewayService.RegisterBucket:output_type -> chatelaine.kms.v1.RegisterBucketResponse
+	26, // 50: chatelaine.kms.v1.GatewayService.ActivateBucket:output_type -> chatelaine.kms.v1.ActivateBucketResponse
+	28, // 51: chatelaine.kms.v1.GatewayService.RemoveBucket:output_type -> chatelaine.kms.v1.RemoveBucketResponse
+	32, // 52: chatelaine.kms.v1.AdminService.EnsureAccessKey:output_type -> chatelaine.kms.v1.EnsureAccessKeyResponse
+	34, // 53: chatelaine.kms.v1.AdminService.CreateAccessKey:output_type -> chatelaine.kms.v1.CreateAccessKeyResponse
+	36, // 54: chatelaine.kms.v1.AdminService.RevealAccessKey:output_type -> chatelaine.kms.v1.RevealAccessKeyResponse
+	38, // 55: chatelaine.kms.v1.AdminService.ListAccessKeys:output_type -> chatelaine.kms.v1.ListAccessKeysResponse
+	40, // 56: chatelaine.kms.v1.AdminService.DisableAccessKey:output_type -> chatelaine.kms.v1.DisableAccessKeyResponse
+	42, // 57: chatelaine.kms.v1.AdminService.Status:output_type -> chatelaine.kms.v1.StatusResponse
+	39, // [39:58] is the sub-list for method output_type
+	20, // [20:39] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_kms_proto_init() }
@@ -2752,7 +2842,7 @@ func file_kms_service_kmsv1_kms_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_service_kmsv1_kms_proto_rawDesc), len(file_kms_service_kmsv1_kms_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
