@@ -38,7 +38,7 @@ func (c *call) listBuckets() error {
 	if err != nil {
 		return err
 	}
-	after, err := decodeToken(c.query.Get("continuation-token"))
+	after, err := c.bucketToken()
 	if err != nil {
 		return err
 	}
@@ -52,14 +52,12 @@ func (c *call) listBuckets() error {
 		return err
 	}
 	if more {
-		result.ContinuationToken = encodeToken(page[len(page)-1].Name)
+		result.ContinuationToken = page[len(page)-1].Name
 	}
 	for _, b := range page {
-		e := bucketElement{Name: b.Name, CreationDate: iso(b.Created)}
-		if len(c.query) > 0 {
-			e.BucketRegion = c.Region
-		}
-		result.Buckets = append(result.Buckets, e)
+		result.Buckets = append(result.Buckets, bucketElement{
+			Name: b.Name, CreationDate: iso(b.Created), BucketRegion: c.Region,
+		})
 	}
 	return c.writeXML(http.StatusOK, result)
 }
@@ -98,6 +96,16 @@ func (c *call) pageOf(all []keys.Bucket, after string, limit int) (page []keys.B
 		page = append(page, b)
 	}
 	return page, false, nil
+}
+
+// bucketToken is the bucket after which a page begins. A name needs no hiding from
+// whom it was listed to.
+func (c *call) bucketToken() (string, error) {
+	token := c.query.Get("continuation-token")
+	if token != "" && !validBucketName(token) {
+		return "", invalidArgument("The continuation token provided is incorrect", "continuation-token", token)
+	}
+	return token, nil
 }
 
 // Tokens are opaque to clients: what they mean is the service's.

@@ -119,7 +119,7 @@ func (c *call) listObjects() error {
 		MaxKeys: l.limit, Delimiter: l.encode.encode(delimiter), IsTruncated: l.page.Truncated,
 		Contents: c.contents(l, true), CommonPrefixes: l.encode.prefixes(l.page.Prefixes), EncodingType: l.encode.name(),
 	}
-	if l.page.Truncated && delimiter != "" {
+	if l.page.Truncated {
 		result.NextMarker = l.encode.encode(l.page.Last)
 	}
 	return c.writeXML(http.StatusOK, result)

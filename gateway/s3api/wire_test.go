@@ -63,6 +63,7 @@ func TestRequestsThatNameNoOperation(t *testing.T) {
 		{"GET", "/bucket?max-keys=-1", "", 400, "InvalidArgument"},
 		{"GET", "/bucket?encoding-type=rot13", "", 400, "InvalidArgument"},
 		{"GET", "/bucket?list-type=2&continuation-token=?", "", 400, "InvalidArgument"},
+		{"GET", "/?continuation-token=No+Bucket", "", 400, "InvalidArgument"},
 		{"GET", "/bucket?uploads&max-uploads=-1", "", 400, "InvalidArgument"},
 		{"GET", "/?max-buckets=0", "", 400, "InvalidArgument"},
 		{"GET", "/bucket/k?partNumber=0", "", 400, "InvalidArgument"},
