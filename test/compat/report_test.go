@@ -40,6 +40,19 @@ func (r *report) summary() string {
 		all, bare, over, files, percent(files, all), len(r.lost()), out, percent(files, all+out))
 }
 
+// judge holds the run to what the project promises, beside each test having passed or
+// been explained.
+func (r *report) judge(t *testing.T) {
+	t.Helper()
+	const least, most = 90.0, 10
+	if got := percent(r.passes(r.files, r.suite.names), len(r.suite.names)); got < least {
+		t.Errorf("%.1f %% pass over files, want %.1f at least", got, least)
+	}
+	if n := len(r.lost()); n > most {
+		t.Errorf("%d tests pass on MinIO and fail over it, want %d at most", n, most)
+	}
+}
+
 func percent(n, all int) float64 { return 100 * float64(n) / float64(all) }
 
 func (r *report) passes(o outcomes, names []string) (n int) {

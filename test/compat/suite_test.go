@@ -100,6 +100,7 @@ func TestVersitygwSuite(t *testing.T) {
 	if r.minio != nil && r.files != nil {
 		r.write(t, "RESULTS.md")
 		t.Log(r.summary())
+		r.judge(t)
 	}
 }
 
