@@ -126,10 +126,15 @@ func (a *admin) showShred(signed kms.SignedReport) error {
 
 func shredTable(s kms.ShredStatement) table {
 	t := table{rows: [][]string{
-		{"BUCKET", s.Bucket}, {"BACKEND", s.Store + "/" + s.StoreName}, {"OWNER", s.Owner},
-		{"SHREDDED", s.Shredded.UTC().Format("2006-01-02 15:04:05")}, {"BY", s.Actor},
-		{"REASON", dash(s.Reason)}, {"APPROVAL", dash(s.Approval)},
-		{"KEYS DESTROYED", fmt.Sprint(s.KeyCount)}, {"KEY " + s.KEK.Name, dash(s.KEK.Outcome)},
+		{"BUCKET", s.Bucket},
+		{"BACKEND", s.Store + "/" + s.StoreName},
+		{"OWNER", s.Owner},
+		{"SHREDDED", s.Shredded.UTC().Format("2006-01-02 15:04:05")},
+		{"BY", s.Actor},
+		{"REASON", dash(s.Reason)},
+		{"APPROVAL", dash(s.Approval)},
+		{"KEYS DESTROYED", fmt.Sprint(s.KeyCount)},
+		{"KEY " + s.KEK.Name, dash(s.KEK.Outcome)},
 	}}
 	if w := s.Sweep; w != nil {
 		t.rows = append(t.rows, []string{"COPIES DELETED", fmt.Sprint(w.Mirrors)},
