@@ -287,7 +287,7 @@ func (w *world) startLoad(t *testing.T) *load {
 	running, stop := context.WithCancel(t.Context())
 	l := &load{stop: stop}
 	anyone := func() string {
-		return name(rand.IntN(epochs), rand.IntN(perKey)) //nolint:gosec // which does not matter
+		return name(rand.IntN(epochs), rand.IntN(perKey))
 	}
 	requests := []func() error{
 		func() error { return w.get(t.Context(), w.gateway, anyone()) },
@@ -395,7 +395,7 @@ func (w *world) readsAll(t *testing.T) {
 	t.Helper()
 	_, fresh := w.newGateway(t)
 	for key := range epochs {
-		if err := w.get(t.Context(), fresh, name(key, rand.IntN(perKey))); err != nil { //nolint:gosec // which does not matter
+		if err := w.get(t.Context(), fresh, name(key, rand.IntN(perKey))); err != nil {
 			t.Fatal(err)
 		}
 	}
