@@ -252,9 +252,23 @@ func Load(file string) (Config, error) {
 	if err := settings.Load(file, &c, &problems); err != nil {
 		return Config{}, err
 	}
-	if p := c.Provider.PKCS11; p != nil && len(p.Mechanisms) == 0 {
-		p.Mechanisms = nil // {} says what nothing says
-	}
+	c.dropEmpty()
 	c.check(&problems)
 	return c, problems.Err(file)
+}
+
+// dropEmpty makes nothing of empty mappings, which say what nothing says.
+func (c *Config) dropEmpty() {
+	if len(c.Providers) == 0 {
+		c.Providers = nil
+	}
+	all := []*PKCS11{c.Provider.PKCS11}
+	for _, p := range c.Providers {
+		all = append(all, p.PKCS11)
+	}
+	for _, p := range all {
+		if p != nil && len(p.Mechanisms) == 0 {
+			p.Mechanisms = nil
+		}
+	}
 }
