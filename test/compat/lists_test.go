@@ -34,7 +34,8 @@ const (
 )
 
 // TestListsCostWhatMinIOsCost lists 10,000 objects through the gateway and on the MinIO
-// behind it, where the same sealed objects lie.
+// behind it, where the same sealed objects lie. Medians are compared: a few of MinIO's
+// own lists take less than half of its usual time, on the same bytes.
 func TestListsCostWhatMinIOsCost(t *testing.T) {
 	large(t)
 	cloud := minio.MinIO(t)
@@ -50,10 +51,10 @@ func TestListsCostWhatMinIOsCost(t *testing.T) {
 			pages[i] = p.walk(t)
 			times[i] = append(times[i], time.Since(begun))
 		}
-		ratio = float64(slices.Min(times[1])) / float64(slices.Min(times[0]))
+		ratio = float64(median(times[1])) / float64(median(times[0]))
 	}
-	t.Logf("a list of %d objects: MinIO %v, gateway %v (the fastest of %d; medians %v and %v): %.2f times", listed,
-		slices.Min(times[0]), slices.Min(times[1]), len(times[0]), median(times[0]), median(times[1]), ratio)
+	t.Logf("a list of %d objects: MinIO %v, gateway %v (medians of %d; the fastest %v and %v): %.2f times", listed,
+		median(times[0]), median(times[1]), len(times[0]), slices.Min(times[0]), slices.Min(times[1]), ratio)
 	if ratio > dearest {
 		t.Errorf("got %.2f times MinIO's own time, want %.1f at most", ratio, dearest)
 	}
