@@ -58,23 +58,35 @@ func openGroup(ctx context.Context, configs []Config, load func(module, paramete
 	return g, nil
 }
 
+// loaded is a module of a group, and what it was initialised with.
+type loaded struct {
+	*Library
+	parameters string
+}
+
 func (g *Group) open(ctx context.Context, configs []Config, load func(module, parameters string) (*Library, error)) error {
-	libraries := map[string]*Library{}
+	libraries := map[string]loaded{}
 	away := []error{fmt.Errorf("hsm: opening a group: %w: no member serves", ErrUnavailable)}
 	for _, cfg := range configs {
 		if err := cfg.validate(); err != nil {
 			return err
 		}
 		cfg = cfg.withDefaults()
-		if libraries[cfg.Module] == nil {
-			lib, err := load(cfg.Module, cfg.Parameters)
-			if err != nil {
+		lib, ok := libraries[cfg.Module]
+		if !ok {
+			lib.parameters = cfg.Parameters
+			var err error
+			if lib.Library, err = load(cfg.Module, cfg.Parameters); err != nil {
 				return err
 			}
 			libraries[cfg.Module] = lib
-			g.libraries = append(g.libraries, lib)
+			g.libraries = append(g.libraries, lib.Library)
 		}
-		m := &member{Token: newToken(cfg, libraries[cfg.Module]), proven: map[Key]bool{}}
+		if lib.parameters != cfg.Parameters {
+			return fmt.Errorf("hsm: opening token %q: %w: module %q is initialised once, and with other parameters already",
+				cfg.Token, ErrInvalid, cfg.Module)
+		}
+		m := &member{Token: newToken(cfg, lib.Library), proven: map[Key]bool{}}
 		g.members, g.log, g.pause = append(g.members, m), m.log, max(g.pause, cfg.Deadline, cfg.Retry)
 		_, err := m.attached(ctx)
 		if err = asUnavailable(err); err != nil && !errors.Is(err, ErrUnavailable) {

@@ -179,3 +179,19 @@ func TestAGroupOpensWithoutAMemberThatIsAway(t *testing.T) {
 		t.Errorf("with a wrong PIN for the second: got %v, want ErrPIN", err)
 	}
 }
+
+func TestAModuleIsInitialisedWithOneText(t *testing.T) {
+	fake := newFake()
+	configs := []Config{
+		{Module: "a.so", Parameters: "one", Token: Selector{Label: "fake"}, PIN: NewPIN(fakePIN)},
+		{Module: "a.so", Parameters: "two", Token: Selector{Label: "fake"}, PIN: NewPIN(fakePIN)},
+	}
+	got := ""
+	_, err := openGroup(t.Context(), configs, func(path, parameters string) (*Library, error) {
+		got += parameters
+		return start(path, fake)
+	})
+	if !errors.Is(err, ErrInvalid) || got != "one" {
+		t.Errorf("got %v with the texts %q, want ErrInvalid with one", err, got)
+	}
+}

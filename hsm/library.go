@@ -37,9 +37,11 @@ var errStale = errors.New("handles of an earlier login")
 // Load maps the module at path, a file or a name that the dynamic linker finds,
 // and initialises it. The caller closes the Library after its tokens. Errors:
 // ErrModule, ErrInUse, ErrUnavailable.
-func Load(path string) (*Library, error) { return loadWith(path, "") }
+func Load(path string) (*Library, error) { return LoadWith(path, "") }
 
-func loadWith(path, parameters string) (*Library, error) {
+// LoadWith is Load with a text that the module is initialised with: see
+// Config.Parameters.
+func LoadWith(path, parameters string) (*Library, error) {
 	if err := readable(path); err != nil {
 		return nil, fmt.Errorf("hsm: loading module %q: %w: %w", path, ErrModule, err)
 	}
@@ -53,7 +55,7 @@ func loadWith(path, parameters string) (*Library, error) {
 // loadOrLater is Load, but a module that does not start now, since its device is
 // away, is started when it is first needed.
 func loadOrLater(path, parameters string) (*Library, error) {
-	lib, err := loadWith(path, parameters)
+	lib, err := LoadWith(path, parameters)
 	if !errors.Is(err, ErrUnavailable) {
 		return lib, err
 	}

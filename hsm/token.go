@@ -51,7 +51,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	lib := cfg.Library
 	if lib == nil {
 		var err error
-		if lib, err = loadWith(cfg.Module, cfg.Parameters); err != nil {
+		if lib, err = LoadWith(cfg.Module, cfg.Parameters); err != nil {
 			return nil, fmt.Errorf("hsm: opening token %q: %w", cfg.Token, unreachable(cfg.Token, err))
 		}
 	}

@@ -35,7 +35,10 @@ func doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if c.HSM, err = examined(token); err != nil {
+			if err := checkPIN(token); err != nil {
+				return err
+			}
+			if c.HSM, err = tokenOf(token, token.First()); err != nil {
 				return err
 			}
 			c.Prefix, c.KEK = token.Prefix, kek

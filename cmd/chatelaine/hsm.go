@@ -107,22 +107,16 @@ func (w *hsmWatch) Collect(ch chan<- prometheus.Metric) {
 func openPKCS11(ctx context.Context, c kmsconfig.PKCS11, watch *hsmWatch, logger *zap.Logger) (kms.Provider, error) {
 	configs := make([]hsm.Config, 0, 1+len(c.Failover))
 	for _, token := range append([]kmsconfig.Token{c.First()}, c.Failover...) {
-		cfg, err := tokenConfig(inherit(token, c.First()))
+		cfg, err := tokenOf(c, token)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, err
 		}
-		cfg.MaxSessions, cfg.Deadline, cfg.Logger = c.MaxSessions, c.Deadline, logger
-		cfg.UserType, cfg.ReadOnly = uint(c.UserType), c.ReadOnly
-		cfg.Observe, cfg.Hung = watch.observe, watch.hangs
+		cfg.Logger, cfg.Observe, cfg.Hung = logger, watch.observe, watch.hangs
 		configs = append(configs, cfg)
-	}
-	mechanisms := make(map[string]hsm.Mechanism, len(c.Mechanisms))
-	for name, m := range c.Mechanisms {
-		mechanisms[name] = hsm.Mechanism(m)
 	}
 	provider, err := pkcs11.New(ctx, pkcs11.Config{
 		Prefix: c.Prefix, HSM: configs[0], Failover: configs[1:],
-		Mechanism: hsm.Mechanism(c.Mechanism), Mechanisms: mechanisms,
+		Mechanism: hsm.Mechanism(c.Mechanism), Mechanisms: mechanismsOf(c),
 	})
 	if err != nil {
 		return nil, err
@@ -131,10 +125,34 @@ func openPKCS11(ctx context.Context, c kmsconfig.PKCS11, watch *hsmWatch, logger
 	return provider, nil
 }
 
+// tokenOf is how package hsm opens a token that a configuration names. The PIN is read
+// where the configuration says, if it says.
+func tokenOf(c kmsconfig.PKCS11, token kmsconfig.Token) (hsm.Config, error) {
+	cfg, err := tokenConfig(inherit(token, c.First()))
+	if err != nil {
+		return hsm.Config{}, usageError{err}
+	}
+	cfg.MaxSessions, cfg.Deadline, cfg.Mechanism, cfg.RSABits = c.MaxSessions, c.Deadline, hsm.Mechanism(c.Mechanism), c.RSABits
+	cfg.UserType, cfg.ReadOnly = uint(c.UserType), c.ReadOnly
+	return cfg, nil
+}
+
+// mechanismsOf are the exceptions from the configured mechanism, by the KEK's name.
+func mechanismsOf(c kmsconfig.PKCS11) map[string]hsm.Mechanism {
+	mechanisms := make(map[string]hsm.Mechanism, len(c.Mechanisms))
+	for name, m := range c.Mechanisms {
+		mechanisms[name] = hsm.Mechanism(m)
+	}
+	return mechanisms
+}
+
 // inherit fills in what a further token has from the first.
 func inherit(token, first kmsconfig.Token) kmsconfig.Token {
 	if token.Module == "" && !strings.Contains(token.Name, "module-path=") {
 		token.Module = first.Module
+	}
+	if token.Parameters == "" && token.Module != "" && token.Module == first.Module {
+		token.Parameters = first.Parameters
 	}
 	if !token.PIN().Given() && !strings.Contains(token.Name, "pin-source=") {
 		token.PINFile, token.PINEnv = first.PINFile, first.PINEnv
@@ -167,5 +185,5 @@ func tokenConfig(c kmsconfig.Token) (hsm.Config, error) {
 	if module == "" {
 		module = uri.ModulePath
 	}
-	return hsm.Config{Module: module, Token: uri.Token, PIN: hsm.NewPIN(pin)}, nil
+	return hsm.Config{Module: module, Parameters: c.Parameters, Token: uri.Token, PIN: hsm.NewPIN(pin)}, nil
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"chatelaine/hsm"
 	kmsconfig "chatelaine/kms/config"
 	"chatelaine/kms/config/settings"
 )
@@ -35,6 +34,7 @@ func (f *tokenFlags) bind(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.config, "config", "", "the KMS's configuration; the flags below go before it")
 	flags.StringVar(&f.c.Module, "module", "", "path of the PKCS#11 library")
+	flags.StringVar(&f.c.Parameters, "parameters", "", "text that the library is initialised with, where it wants one")
 	flags.StringVar(&f.c.Token, "token", "", "label of the token, or a pkcs11: URI")
 	flags.StringVar(&f.c.PINFile, "pin-file", "", "file with the user's PIN")
 	flags.StringVar(&f.c.PINEnv, "pin-env", "", "variable of the environment with the user's PIN")
@@ -68,11 +68,16 @@ func (f *tokenFlags) read() (kmsconfig.PKCS11, string, error) {
 	return c, kek, nil
 }
 
-// over puts the flags that are given over the file.
+// over puts the flags that are given over the file. Parameters are the module's, and
+// the failover list is the token's.
 func over(file, flags kmsconfig.PKCS11) kmsconfig.PKCS11 {
-	for _, f := range []struct{ to, from *string }{
-		{&file.Module, &flags.Module}, {&file.Token, &flags.Token}, {&file.Prefix, &flags.Prefix},
-	} {
+	if flags.Module != "" {
+		file.Module, file.Parameters = flags.Module, ""
+	}
+	if flags.Token != "" {
+		file.Token, file.Failover = flags.Token, nil
+	}
+	for _, f := range []struct{ to, from *string }{{&file.Parameters, &flags.Parameters}, {&file.Prefix, &flags.Prefix}} {
 		if *f.from != "" {
 			*f.to = *f.from
 		}
@@ -83,19 +88,9 @@ func over(file, flags kmsconfig.PKCS11) kmsconfig.PKCS11 {
 	return file
 }
 
-// examined is how package hsm opens the first token that a configuration names. The
-// PIN is read where the configuration says, if it says.
-func examined(c kmsconfig.PKCS11) (hsm.Config, error) {
+// checkPIN refuses a PIN that flags place twice.
+func checkPIN(c kmsconfig.PKCS11) error {
 	var problems settings.Problems
 	c.PIN().Check("pin", &problems)
-	if err := problems.Err("the flags"); err != nil {
-		return hsm.Config{}, err
-	}
-	cfg, err := tokenConfig(c.First())
-	if err != nil {
-		return hsm.Config{}, usageError{err}
-	}
-	cfg.MaxSessions, cfg.Deadline, cfg.Mechanism = c.MaxSessions, c.Deadline, hsm.Mechanism(c.Mechanism)
-	cfg.UserType, cfg.ReadOnly = uint(c.UserType), c.ReadOnly
-	return cfg, nil
+	return problems.Err("the flags")
 }

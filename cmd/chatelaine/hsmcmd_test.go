@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"chatelaine/hsm"
 	"chatelaine/hsm/hsmtest"
+	kmsconfig "chatelaine/kms/config"
 )
 
 // tokenFile makes a SoftHSM token and a configuration of a KMS on it.
@@ -79,5 +81,40 @@ func TestHSMCommandsSayWhatIsMissing(t *testing.T) {
 		if code := p.end(t); code != exitUsage || !strings.Contains(p.err.String(), tc.want) {
 			t.Errorf("%s: got %d, %s", name, code, p.err.String())
 		}
+	}
+}
+
+func TestSettingsOfTheConfigurationReachTheToken(t *testing.T) {
+	c := kmsconfig.PKCS11{
+		Module: "/m.so", Parameters: "configDir='a'", Token: "one", RSABits: 4096, Mechanism: "rsa-oaep-sha256", UserType: 7, ReadOnly: true,
+		Failover: []kmsconfig.Token{{Name: "two"}, {Name: "three", Module: "/n.so"}, {Name: "pkcs11:token=four?module-path=/o.so"}},
+	}
+	for i, want := range []hsm.Config{
+		{Module: "/m.so", Parameters: "configDir='a'", Token: hsm.Selector{Label: "one"}},
+		{Module: "/m.so", Parameters: "configDir='a'", Token: hsm.Selector{Label: "two"}},
+		{Module: "/n.so", Token: hsm.Selector{Label: "three"}},
+		{Module: "/o.so", Token: hsm.Selector{Label: "four"}},
+	} {
+		got, err := tokenOf(c, append([]kmsconfig.Token{c.First()}, c.Failover...)[i])
+		if err != nil || got.Module != want.Module || got.Parameters != want.Parameters || got.Token != want.Token {
+			t.Errorf("token %d: got %+v, %v, want %+v", i, got, err, want)
+		}
+		if got.RSABits != 4096 || got.Mechanism != hsm.RSAOAEPSHA256 || got.UserType != 7 || !got.ReadOnly {
+			t.Errorf("token %d: got %+v", i, got)
+		}
+	}
+}
+
+// NSS does not start without its text.
+func TestDoctorInitialisesAModuleWithItsParameters(t *testing.T) {
+	token := hsmtest.NSS(t)
+	args := []string{"hsm", "doctor", "--module", token.Module, "--token", token.Token.Label, "--measure", "0"}
+	p := start(t, nil, args...)
+	if code := p.end(t); code == 0 || !strings.Contains(p.out.String(), "failure  module") {
+		t.Errorf("without: got %d, %s", code, p.out.String())
+	}
+	p = start(t, nil, append(args, "--parameters", token.Parameters)...)
+	if p.end(t); !strings.Contains(p.out.String(), `token: "NSS Certificate DB" is there`) {
+		t.Errorf("with: got %s%s", p.out.String(), p.err.String())
 	}
 }

@@ -103,7 +103,7 @@ func (r *Report) fail(about string, err error) {
 // goes on, so the process should end soon.
 func Examine(ctx context.Context, c Config) *Report {
 	r := &Report{Keys: []Key{}, Rates: []Rate{}, Findings: []Finding{}}
-	lib, err := loadWithin(ctx, c.HSM.Module, c.deadline())
+	lib, err := loadWithin(ctx, c.HSM.Module, c.HSM.Parameters, c.deadline())
 	if err != nil {
 		r.fail("module", err)
 		return r

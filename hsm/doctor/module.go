@@ -10,8 +10,8 @@ import (
 )
 
 // loadWithin loads the module, for no longer than it may take.
-func loadWithin(ctx context.Context, path string, most time.Duration) (*hsm.Library, error) {
-	return within(ctx, most, "loading", func() (*hsm.Library, error) { return hsm.Load(path) })
+func loadWithin(ctx context.Context, path, parameters string, most time.Duration) (*hsm.Library, error) {
+	return within(ctx, most, "loading", func() (*hsm.Library, error) { return hsm.LoadWith(path, parameters) })
 }
 
 // within waits for f, which cannot be stopped, no longer than it may take. Then f goes

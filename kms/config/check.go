@@ -170,6 +170,9 @@ func (v *PKCS11) check(path string, p *settings.Problems) {
 	if v.UserType < 0 {
 		p.Add(path+".user_type", "is negative")
 	}
+	if v.RSABits != 0 && (v.RSABits < 2048 || v.RSABits > 8192) {
+		p.Add(path+".rsa_bits", "is %d, want 2048 to 8192, or 0 for 3072", v.RSABits)
+	}
 	if v.MaxSessions < 0 {
 		p.Add(path+".max_sessions", "is negative")
 	}
@@ -177,6 +180,9 @@ func (v *PKCS11) check(path string, p *settings.Problems) {
 		path := fmt.Sprintf("%s.failover[%d]", path, i)
 		p.Required(path+".token", other.Name)
 		other.PIN().Check(path+".pin", p)
+		if other.Parameters != "" && (other.Module == "" || other.Module == v.Module) && !other.says("module-path=") && other.Parameters != v.Parameters {
+			p.Add(path+".parameters", "differs from those of the first token, whose module it has: a module is initialised once")
+		}
 	}
 }
 

@@ -97,6 +97,9 @@ type PKCS11 struct {
 	// Module is the vendor's library. Required, unless the token's URI has a
 	// module-path.
 	Module string `yaml:"module"`
+	// Parameters is a text that the module is initialised with. Empty: none. Only a
+	// few want one, such as NSS: "configDir='sql:/folder' ...".
+	Parameters string `yaml:"parameters"`
 	// Token is the token's label, or a pkcs11: URI of RFC 7512. Required.
 	Token string `yaml:"token"`
 	// The PIN, from a file or from a variable of the environment, by name. Required,
@@ -106,7 +109,8 @@ type PKCS11 struct {
 	PINEnv  string `yaml:"pin_env"`
 	// Failover is further tokens that hold copies of the same keys, made by the
 	// vendor's means. They stand in, in this order, while those before do not serve.
-	// Empty: none. A module or PIN that is not given is the first token's.
+	// Empty: none. A module (with its parameters) or PIN that is not given is the first
+	// token's.
 	Failover []Token `yaml:"failover"`
 	// Mechanism is how new keys wrap: aes-gcm, aes-gcm-iv16 (Luna in FIPS mode before
 	// firmware 7.9.3), rsa-oaep-sha256, rsa-oaep-sha1 or aes-cbc-hmac. Keys that are
@@ -114,6 +118,9 @@ type PKCS11 struct {
 	Mechanism string `yaml:"mechanism"`
 	// Mechanisms has exceptions from Mechanism, by key name.
 	Mechanisms map[string]string `yaml:"mechanisms"`
+	// RSABits is the size of RSA keys that are made. 0: 3072; 2048 to 8192. Keys that
+	// are there keep theirs.
+	RSABits int `yaml:"rsa_bits"`
 	// UserType is the PKCS#11 number of the user to log in as. 0: CKU_USER. A Luna's
 	// crypto user, who can neither make nor destroy keys, is 0x80000001.
 	UserType int `yaml:"user_type"`
@@ -134,15 +141,16 @@ type PKCS11 struct {
 
 // First is the token that is no failover.
 func (p PKCS11) First() Token {
-	return Token{Module: p.Module, Name: p.Token, PINFile: p.PINFile, PINEnv: p.PINEnv}
+	return Token{Module: p.Module, Parameters: p.Parameters, Name: p.Token, PINFile: p.PINFile, PINEnv: p.PINEnv}
 }
 
 // Token says where a token is and how to log in to it, with the settings of PKCS11.
 type Token struct {
-	Module  string `yaml:"module"`
-	Name    string `yaml:"token"`
-	PINFile string `yaml:"pin_file"`
-	PINEnv  string `yaml:"pin_env"`
+	Module     string `yaml:"module"`
+	Parameters string `yaml:"parameters"`
+	Name       string `yaml:"token"`
+	PINFile    string `yaml:"pin_file"`
+	PINEnv     string `yaml:"pin_env"`
 }
 
 // PIN says where the PIN is.

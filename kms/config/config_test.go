@@ -122,6 +122,8 @@ func TestEachMistakeIsFound(t *testing.T) {
 		"PIN in the file":        {"provider: {pkcs11: {module: m, token: t, pin: '123456'}}", "provider.pkcs11.pin: is not a setting"},
 		"failover without token": {"provider: {pkcs11: {module: m, token: t, pin_env: P, failover: [{pin_env: Q}]}}", "provider.pkcs11.failover[0].token: is missing"},
 		"negative sessions":      {"provider: {pkcs11: {module: m, token: t, pin_env: P, max_sessions: -1}}", "provider.pkcs11.max_sessions: is negative"},
+		"small RSA keys":         {"provider: {pkcs11: {module: m, token: t, pin_env: P, rsa_bits: 1024}}", "provider.pkcs11.rsa_bits: is 1024"},
+		"one module, two texts":  {"provider: {pkcs11: {module: m, token: t, pin_env: P, parameters: a, failover: [{token: u, parameters: b}]}}", "provider.pkcs11.failover[0].parameters: differs"},
 		"no KEK":                 {"kek: ''", "kek: is missing"},
 		"short lease":            {"lease: 1s", "lease: is 1s"},
 		"long lease":             {"lease: 1h", "lease: is 1h"},
