@@ -61,9 +61,10 @@ lint: ## vet, build without cgo, golangci-lint
 FUZZED := gateway/s3api:FuzzTarget gateway/s3api:FuzzXML gateway/sigv4:FuzzChunked gateway/sigv4:FuzzVerify
 FUZZED_SHORTER := gateway/s3api:FuzzLifecycle backends/azurestore:FuzzNamesKeepOrderAndPrefixes \
 	backends/azurestore:FuzzDecodeNameTakesWhatEncodeNameMakes kms:FuzzVerifyReport kms/policy:FuzzCheck \
-	kms/approval:FuzzParseStatement kms/approval:FuzzSignature kms/approval:FuzzBundle kms/approval:FuzzParseRules
+	backends/s3store:FuzzScanListing kms/approval:FuzzParseStatement kms/approval:FuzzSignature \
+	kms/approval:FuzzBundle kms/approval:FuzzParseRules
 FUZZTIME ?= 60
-FUZZ := $(GO) test -run '^$$' -parallel 2
+FUZZ := $(GO) test -run '^$$' -parallel 2 -fuzzminimizetime 20x
 
 .PHONY: fuzz
 fuzz: ## fuzz what reads requests, FUZZTIME seconds each, and other parsers for a quarter of that

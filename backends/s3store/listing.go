@@ -1,6 +1,7 @@
 package s3store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,11 +39,12 @@ func (s *Store) List(ctx context.Context, bucket string, opts *backends.ListOpti
 	default:
 		in.StartAfter = optional(opts.After)
 	}
-	out, err := s.client.ListObjectsV2(ctx, in)
+	quick := &scanned{}
+	out, err := s.client.ListObjectsV2(ctx, in, quick.options)
 	if err != nil {
 		return nil, wrap(ctx, doing, backends.ErrBucketNotFound, err)
 	}
-	page, err := objectsPage(out, deref(in.StartAfter))
+	page, err := objectsPage(cmp.Or(quick.out, out), deref(in.StartAfter))
 	if err != nil {
 		return nil, fmt.Errorf("s3store: %s: %w: %w", doing, backends.ErrUnavailable, err)
 	}
@@ -55,6 +57,7 @@ func (s *Store) List(ctx context.Context, bucket string, opts *backends.ListOpti
 func objectsPage(out *s3.ListObjectsV2Output, after string) (*backends.Page, error) {
 	page := &backends.Page{Truncated: deref(out.IsTruncated), Token: deref(out.NextContinuationToken)}
 	names := decoder{encoded: out.EncodingType == types.EncodingTypeUrl}
+	page.Entries = make([]backends.Info, 0, len(out.Contents))
 	for _, o := range out.Contents {
 		page.Entries = append(page.Entries, backends.Info{
 			Key:      names.decode(o.Key),
