@@ -57,7 +57,7 @@ func (c *child) run(ctx context.Context) error {
 			return nil
 		}
 		code := codeOf(err)
-		if !c.wasReady() || code == exitUsage {
+		if !c.wasReady() || code == exitConfig {
 			return &exitError{max(code, exitFailure), fmt.Errorf("the KMS process ended: %w", errOf(err))}
 		}
 		if time.Since(begun) > childHealthy {

@@ -177,8 +177,11 @@ func TestUnitsStartWhatThereIs(t *testing.T) {
 		}
 		args[2] = filepath.Join(t.TempDir(), "none.yaml")
 		p := start(t, nil, args...)
-		if code := p.end(t); code != exitUsage || !strings.Contains(p.err.String(), "none.yaml") {
+		if code := p.end(t); code != exitConfig || !strings.Contains(p.err.String(), "none.yaml") {
 			t.Errorf("%s: got %d and %q", unit, code, p.err.String())
+		}
+		if !strings.Contains(string(text), fmt.Sprintf("\nRestartPreventExitStatus=%d\n", exitConfig)) {
+			t.Errorf("%s starts it again after %d, a wrong configuration", unit, exitConfig)
 		}
 	}
 }

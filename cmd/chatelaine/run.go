@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,10 @@ import (
 const (
 	exitFailure = 1
 	exitUsage   = 2 // usage or configuration: trying again does not help
+	// exitConfig is exitUsage of a service (EX_CONFIG of sysexits.h): a supervisor does
+	// not start it again. It is not 2, because Go's runtime ends with 2 when it panics
+	// and when a vendor's module crashes, and then it must be started again.
+	exitConfig = 78
 )
 
 // run is main without the process: it returns the exit code.
@@ -29,17 +34,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// From the first signal on, a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
 
-	err := execute(ctx, args, stdout, stderr)
+	service, err := execute(ctx, args, stdout, stderr)
 	code := exitCode(err)
+	if service && code == exitUsage {
+		code = exitConfig
+	}
 	if text := errorText(err); text != "" {
 		fmt.Fprintln(stderr, "chatelaine: "+text)
 	}
 	return code
 }
 
-// execute finds and runs the subcommand. What goes wrong before it has begun to run
-// is the caller's usage.
-func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// execute finds and runs the subcommand, and tells whether it was one that is
+// supervised. What goes wrong before it has begun to run is the caller's usage.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) (service bool, err error) {
 	begun := false
 	root := &cobra.Command{
 		Use:           "chatelaine",
@@ -57,13 +65,15 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetArgs(args)
-	root.AddCommand(upCommand(), gatewayCommand(), kmsCommand(), versionCommand(), keyCommand(),
+	services := []*cobra.Command{upCommand(), gatewayCommand(), kmsCommand()}
+	root.AddCommand(services...)
+	root.AddCommand(versionCommand(), keyCommand(),
 		approveCommand(), rejectCommand(), pendingCommand(), approvalsCommand(), rulesCommand(), ceremonyCommand(), recoverCommand(), backupCommand(), restoreCommand(), policyCommand(), hsmCommand())
-	err := root.ExecuteContext(ctx)
+	ran, err := root.ExecuteContextC(ctx)
 	if err != nil && !begun {
-		return usageError{err}
+		err = usageError{err}
 	}
-	return err
+	return slices.Contains(services, ran), err
 }
 
 // usageError is one that the caller's flags or configuration made.

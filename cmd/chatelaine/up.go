@@ -44,7 +44,7 @@ called --user, and owns the buckets that it makes.
 CHATELAINE_BACKEND_ACCESS_KEY_ID and CHATELAINE_BACKEND_SECRET_ACCESS_KEY are the
 gateway's own for an s3:// backend.
 
-Exit codes: 0, 1 failure, 2 usage or configuration.`
+Exit codes: 0, 1 failure, 78 usage or configuration, which another start would not mend.`
 
 func upCommand() *cobra.Command {
 	var o upOptions

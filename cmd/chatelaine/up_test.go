@@ -236,7 +236,7 @@ func TestMissingKeysAreNeverMadeAnew(t *testing.T) {
 				t.Fatal(err)
 			}
 			p = start(t, nil, "up", "--data", data, "--kek", other, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
-			if code := p.end(t); code != exitUsage || !strings.Contains(p.err.String(), "made with --kek "+kek) {
+			if code := p.end(t); code != exitConfig || !strings.Contains(p.err.String(), "made with --kek "+kek) {
 				t.Errorf("with --kek %s: got %d and %q", other, code, p.err.String())
 			}
 			startUp(t, nil, "--data", data, "--kek", kek)
@@ -261,7 +261,7 @@ func TestMovedDataFolderStillOpens(t *testing.T) {
 	}
 }
 
-func TestWrongPINIsTriedOnceAndEndsWithCode2(t *testing.T) {
+func TestWrongPINIsTriedOnceAndEndsWithCode78(t *testing.T) {
 	t.Parallel()
 	needSoftHSM(t, "softhsm")
 	data := filepath.Join(t.TempDir(), "data")
@@ -270,9 +270,9 @@ func TestWrongPINIsTriedOnceAndEndsWithCode2(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, nil, "up", "--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
-	if code := p.end(t); code != exitUsage || strings.Count(p.err.String(), "not logged in") != 1 ||
+	if code := p.end(t); code != exitConfig || strings.Count(p.err.String(), "not logged in") != 1 ||
 		!strings.Contains(p.err.String(), "chatelaine: kms: opening the HSM: the token refused the PIN") {
-		t.Errorf("got %d and %q, want 2 and the refusal, once", code, p.err.String())
+		t.Errorf("got %d and %q, want 78 and the refusal, once", code, p.err.String())
 	}
 	if strings.Contains(p.err.String(), "wrong-pin-1") {
 		t.Error("it tells the PIN")
@@ -290,8 +290,8 @@ func TestPINThatIsNoLongerRightEndsItAll(t *testing.T) {
 	if err := syscall.Kill(p.kmsProcess(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if code := p.end(t); code != exitUsage || strings.Count(p.err.String(), "not logged in") != 1 {
-		t.Errorf("got %d and %q, want 2 and one attempt", code, p.err.String())
+	if code := p.end(t); code != exitConfig || strings.Count(p.err.String(), "not logged in") != 1 {
+		t.Errorf("got %d and %q, want 78 and one attempt", code, p.err.String())
 	}
 }
 

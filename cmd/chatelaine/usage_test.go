@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestMistakesEndWithCode2AndSayWhatIsWrong(t *testing.T) {
+func TestMistakesEndWithACodeOfTheirOwnAndSayWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		name = filepath.Join(dir, name)
@@ -75,8 +76,12 @@ func TestMistakesEndWithCode2AndSayWhatIsWrong(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, tc.env, tc.args...)
-			if code := p.end(t); code != exitUsage || !strings.Contains(p.err.String(), tc.want) {
-				t.Errorf("got %d and %q, want 2 and %q", code, p.err.String(), tc.want)
+			want := exitUsage
+			if len(tc.args) > 0 && slices.Contains([]string{"up", "gateway", "kms"}, tc.args[0]) && !slices.Contains(tc.args, "init-token") {
+				want = exitConfig
+			}
+			if code := p.end(t); code != want || !strings.Contains(p.err.String(), tc.want) {
+				t.Errorf("got %d and %q, want %d and %q", code, p.err.String(), want, tc.want)
 			}
 			if strings.Contains(p.err.String(), "hunter2") {
 				t.Error("it tells a secret")

@@ -168,6 +168,9 @@ func softHSM(t *testing.T) string {
 	return ""
 }
 
+// misconfigured is the exit code of a service that a supervisor is not to start again.
+const misconfigured = 78
+
 func TestAWrongPINIsTriedOnce(t *testing.T) {
 	spy := pkcs11Spy(t)
 	w := newWorld(t, cloud{})
@@ -182,7 +185,7 @@ func TestAWrongPINIsTriedOnce(t *testing.T) {
 	}
 	record := filepath.Join(t.TempDir(), "calls")
 	w.options.Env = append(w.options.Env, "CHATELAINE_SOFTHSM_MODULE="+spy, "PKCS11SPY="+softHSM(t), "PKCS11SPY_OUTPUT="+record)
-	w.refused(2, "PIN")
+	w.refused(misconfigured, "PIN")
 	if calls, err := os.ReadFile(record); err != nil || strings.Count(string(calls), "C_Login\n") != 1 {
 		t.Errorf("got %d logins (%v), want 1", strings.Count(string(calls), "C_Login\n"), err)
 	}
@@ -204,27 +207,27 @@ func TestStartIsRefusedWithAReason(t *testing.T) {
 	}{
 		{"module that is not there", func(_ *testing.T, o *harness.Options) {
 			o.Env = append(o.Env, "CHATELAINE_SOFTHSM_MODULE=/nonexistent/module.so")
-		}, 2, []string{"/nonexistent/module.so"}},
+		}, misconfigured, []string{"/nonexistent/module.so"}},
 		{"module that is no library", func(t *testing.T, o *harness.Options) {
 			name := filepath.Join(t.TempDir(), "module.so")
 			if err := os.WriteFile(name, []byte("not a library"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			o.Env = append(o.Env, "CHATELAINE_SOFTHSM_MODULE="+name)
-		}, 2, []string{"module.so"}},
+		}, misconfigured, []string{"module.so"}},
 		{"unknown configuration keys", func(t *testing.T, o *harness.Options) {
 			o.Config = writeConfig(t, "listne: 127.0.0.1:1\nlimits:\n  stal: 1m\n")
-		}, 2, []string{"listne", "stal"}},
+		}, misconfigured, []string{"listne", "stal"}},
 		{"configuration that is no YAML", func(t *testing.T, o *harness.Options) {
 			o.Config = writeConfig(t, "listen: [")
-		}, 2, []string{"config.yaml"}},
-		{"unknown flag", func(_ *testing.T, o *harness.Options) { o.KEK = "paper" }, 2, []string{"paper", "softhsm"}},
-		{"unknown backend", func(_ *testing.T, o *harness.Options) { o.Backend = "ftp://host" }, 2, []string{"ftp"}},
-		{"unknown option of a backend", func(_ *testing.T, o *harness.Options) { o.Backend = "s3+http://127.0.0.1:1?colour=red" }, 2, []string{"colour"}},
+		}, misconfigured, []string{"config.yaml"}},
+		{"unknown flag", func(_ *testing.T, o *harness.Options) { o.KEK = "paper" }, misconfigured, []string{"paper", "softhsm"}},
+		{"unknown backend", func(_ *testing.T, o *harness.Options) { o.Backend = "ftp://host" }, misconfigured, []string{"ftp"}},
+		{"unknown option of a backend", func(_ *testing.T, o *harness.Options) { o.Backend = "s3+http://127.0.0.1:1?colour=red" }, misconfigured, []string{"colour"}},
 		{"secret in a URL", func(_ *testing.T, o *harness.Options) {
 			o.Backend = "s3+http://id:" + o.User.SecretAccessKey + "@127.0.0.1:1"
-		}, 2, []string{"backend"}},
-		{"secret that is too short", func(_ *testing.T, o *harness.Options) { o.User.SecretAccessKey = "shrt" }, 2, []string{"secret"}},
+		}, misconfigured, []string{"backend"}},
+		{"secret that is too short", func(_ *testing.T, o *harness.Options) { o.User.SecretAccessKey = "shrt" }, misconfigured, []string{"secret"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := planWorld(t, cloud{})
@@ -261,9 +264,9 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{[]string{"version"}, 0, "chatelaine "},
 		{[]string{"nonsense"}, 2, ""},
-		{[]string{"up", "--nonsense"}, 2, ""},
-		{[]string{"gateway", "--config", "/nonexistent.yaml"}, 2, ""},
-		{[]string{"kms", "--config", "/nonexistent.yaml"}, 2, ""},
+		{[]string{"up", "--nonsense"}, misconfigured, ""},
+		{[]string{"gateway", "--config", "/nonexistent.yaml"}, misconfigured, ""},
+		{[]string{"kms", "--config", "/nonexistent.yaml"}, misconfigured, ""},
 	} {
 		t.Run(fmt.Sprint(tt.args), func(t *testing.T) {
 			p, err := harness.Start(product, filepath.Join(t.TempDir(), "run"), tt.args, nil)
