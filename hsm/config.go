@@ -26,6 +26,10 @@ type Config struct {
 	// in one process. The caller closes it, after the tokens. Nil: Open loads Module,
 	// and the Token's Close finalises it.
 	Library *Library
+	// Modules, when set, has Module or loads it, for tokens of one module that are open in
+	// one process. The caller closes it, after the tokens. Nil: the module is this Token's
+	// or Group's alone.
+	Modules *Modules
 	// Token says which token. Required: at least one of its fields.
 	Token Selector
 	// PIN of the token's user. Required. It is tried once.

@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,10 +22,10 @@ import (
 // same as another member's: it must decrypt what the other encrypted. The first that
 // is asked after the start is believed. All methods may run concurrently.
 type Group struct {
-	members   []*member
-	libraries []*Library
-	log       *zap.Logger
-	pause     time.Duration // for which a member that failed is asked last
+	members []*member
+	modules Modules // those of the configurations that name none
+	log     *zap.Logger
+	pause   time.Duration // for which a member that failed is asked last
 
 	proving chan struct{} // held by the one that compares keys
 
@@ -50,7 +51,7 @@ func OpenGroup(ctx context.Context, configs []Config) (*Group, error) {
 	return openGroup(ctx, configs, loadOrLater)
 }
 
-func openGroup(ctx context.Context, configs []Config, load func(module, parameters string) (*Library, error)) (*Group, error) {
+func openGroup(ctx context.Context, configs []Config, load loader) (*Group, error) {
 	g := &Group{log: zap.NewNop(), proving: make(chan struct{}, 1), witnesses: map[Key][]byte{}}
 	if err := g.open(ctx, configs, load); err != nil {
 		return nil, errors.Join(err, g.Close())
@@ -58,37 +59,20 @@ func openGroup(ctx context.Context, configs []Config, load func(module, paramete
 	return g, nil
 }
 
-// loaded is a module of a group, and what it was initialised with.
-type loaded struct {
-	*Library
-	parameters string
-}
-
-func (g *Group) open(ctx context.Context, configs []Config, load func(module, parameters string) (*Library, error)) error {
-	libraries := map[string]loaded{}
+func (g *Group) open(ctx context.Context, configs []Config, load loader) error {
 	away := []error{fmt.Errorf("hsm: opening a group: %w: no member serves", ErrUnavailable)}
 	for _, cfg := range configs {
 		if err := cfg.validate(); err != nil {
 			return err
 		}
 		cfg = cfg.withDefaults()
-		lib, ok := libraries[cfg.Module]
-		if !ok {
-			lib.parameters = cfg.Parameters
-			var err error
-			if lib.Library, err = load(cfg.Module, cfg.Parameters); err != nil {
-				return err
-			}
-			libraries[cfg.Module] = lib
-			g.libraries = append(g.libraries, lib.Library)
+		lib, err := cmp.Or(cfg.Modules, &g.modules).library(cfg.Module, cfg.Parameters, load)
+		if err != nil {
+			return fmt.Errorf("hsm: opening token %q: %w", cfg.Token, err)
 		}
-		if lib.parameters != cfg.Parameters {
-			return fmt.Errorf("hsm: opening token %q: %w: module %q is initialised once, and with other parameters already",
-				cfg.Token, ErrInvalid, cfg.Module)
-		}
-		m := &member{Token: newToken(cfg, lib.Library), proven: map[Key]bool{}}
+		m := &member{Token: newToken(cfg, lib), proven: map[Key]bool{}}
 		g.members, g.log, g.pause = append(g.members, m), m.log, max(g.pause, cfg.Deadline, cfg.Retry)
-		_, err := m.attached(ctx)
+		_, err = m.attached(ctx)
 		if err = asUnavailable(err); err != nil && !errors.Is(err, ErrUnavailable) {
 			return fmt.Errorf("hsm: opening token %q: %w", cfg.Token, err)
 		}
@@ -179,10 +163,7 @@ func (g *Group) Close() error {
 	for _, m := range g.members {
 		problems = append(problems, m.Close())
 	}
-	for _, lib := range g.libraries {
-		problems = append(problems, lib.Close())
-	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, g.modules.Close())...)
 }
 
 // failover asks the members in turn until one gives an answer that another one would

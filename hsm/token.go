@@ -48,15 +48,12 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	lib := cfg.Library
-	if lib == nil {
-		var err error
-		if lib, err = LoadWith(cfg.Module, cfg.Parameters); err != nil {
-			return nil, fmt.Errorf("hsm: opening token %q: %w", cfg.Token, unreachable(cfg.Token, err))
-		}
+	lib, owned, err := cfg.library()
+	if err != nil {
+		return nil, err
 	}
 	t := newToken(cfg.withDefaults(), lib)
-	t.owns = cfg.Library == nil
+	t.owns = owned
 	if _, err := t.attached(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("hsm: opening token %q: %w", cfg.Token, asUnavailable(err)), t.Close())
 	}

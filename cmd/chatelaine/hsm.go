@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,23 +17,27 @@ import (
 	"chatelaine/kms/pkcs11"
 )
 
-// hsmWatch is the collector of what the HSM does, and hears of calls that hang.
+// hsmWatch is what all providers on an HSM share: the loaded modules, the collector of
+// what is done, and an ear for calls that hang.
 type hsmWatch struct {
+	modules hsm.Modules
+
 	calls   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 	hung    *prometheus.CounterVec
 
 	sessions, busy, breaker *prometheus.Desc
-	states                  func() []hsm.State // set before it is registered; nil: there is no HSM
+	states                  map[string]func() []hsm.State // by provider; filled before it is registered
 
 	stuck chan string // the first operation that hangs
 }
 
 func newHSMWatch() *hsmWatch {
 	gauge := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("chatelaine_hsm_"+name, help, []string{"token"}, nil)
+		return prometheus.NewDesc("chatelaine_hsm_"+name, help, []string{"provider", "token"}, nil)
 	}
 	return &hsmWatch{
+		states: map[string]func() []hsm.State{},
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chatelaine_hsm_calls_total", Help: "Operations of the HSM by what the module answered.",
 		}, []string{"op", "code"}),
@@ -71,8 +76,23 @@ func (w *hsmWatch) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case operation := <-w.stuck:
-		return fmt.Errorf("kms: the HSM's module has not come back from %q: this process ends, so that a new one can serve", operation)
+		return fmt.Errorf("kms: %w from %q: this process ends, so that a new one can serve", errHung, operation)
 	}
+}
+
+// errHung: only the end of the process ends a call that hangs.
+var errHung = errors.New("the HSM's module has not come back")
+
+// close ends providers and modules, as why says that the process ends, and returns all
+// that is wrong. A module in which a call hangs is not waited for: every moment counts.
+func (w *hsmWatch) close(providers map[string]kms.Provider, why error) error {
+	if errors.Is(why, errHung) {
+		return why
+	}
+	if err := closeProviders(providers); err != nil {
+		return errors.Join(why, err)
+	}
+	return errors.Join(why, w.modules.Close())
 }
 
 // Describe implements prometheus.Collector.
@@ -90,28 +110,27 @@ func (w *hsmWatch) Collect(ch chan<- prometheus.Metric) {
 	w.calls.Collect(ch)
 	w.seconds.Collect(ch)
 	w.hung.Collect(ch)
-	if w.states == nil {
-		return
-	}
-	for _, s := range w.states() {
-		open := 0.0
-		if s.Open {
-			open = 1
+	for provider, states := range w.states {
+		for _, s := range states() {
+			open := 0.0
+			if s.Open {
+				open = 1
+			}
+			ch <- prometheus.MustNewConstMetric(w.sessions, prometheus.GaugeValue, float64(s.Sessions), provider, s.Token)
+			ch <- prometheus.MustNewConstMetric(w.busy, prometheus.GaugeValue, float64(s.Busy), provider, s.Token)
+			ch <- prometheus.MustNewConstMetric(w.breaker, prometheus.GaugeValue, open, provider, s.Token)
 		}
-		ch <- prometheus.MustNewConstMetric(w.sessions, prometheus.GaugeValue, float64(s.Sessions), s.Token)
-		ch <- prometheus.MustNewConstMetric(w.busy, prometheus.GaugeValue, float64(s.Busy), s.Token)
-		ch <- prometheus.MustNewConstMetric(w.breaker, prometheus.GaugeValue, open, s.Token)
 	}
 }
 
-func openPKCS11(ctx context.Context, c kmsconfig.PKCS11, watch *hsmWatch, logger *zap.Logger) (kms.Provider, error) {
+func openPKCS11(ctx context.Context, name string, c kmsconfig.PKCS11, watch *hsmWatch, logger *zap.Logger) (kms.Provider, error) {
 	configs := make([]hsm.Config, 0, 1+len(c.Failover))
 	for _, token := range append([]kmsconfig.Token{c.First()}, c.Failover...) {
 		cfg, err := tokenOf(c, token)
 		if err != nil {
 			return nil, err
 		}
-		cfg.Logger, cfg.Observe, cfg.Hung = logger, watch.observe, watch.hangs
+		cfg.Logger, cfg.Observe, cfg.Hung, cfg.Modules = logger, watch.observe, watch.hangs, &watch.modules
 		configs = append(configs, cfg)
 	}
 	provider, err := pkcs11.New(ctx, pkcs11.Config{
@@ -121,7 +140,7 @@ func openPKCS11(ctx context.Context, c kmsconfig.PKCS11, watch *hsmWatch, logger
 	if err != nil {
 		return nil, err
 	}
-	watch.states = provider.States
+	watch.states[name] = provider.States
 	return provider, nil
 }
 

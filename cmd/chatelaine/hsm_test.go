@@ -65,19 +65,21 @@ func TestHSMMetricsShowCallsSessionsAndBreaker(t *testing.T) {
 	registry.MustRegister(w)
 	w.observe("encrypt", "CKR_OK", time.Millisecond)
 	w.observe("decrypt", "CKR_DEVICE_ERROR", time.Millisecond)
-	w.states = func() []hsm.State {
+	w.states["old"] = func() []hsm.State {
 		return []hsm.State{{Token: "a", Sessions: 4, Busy: 3}, {Token: "b", Open: true}}
 	}
+	w.states["new"] = func() []hsm.State { return []hsm.State{{Token: "a", Sessions: 2}} }
 	recorder := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
 	for _, want := range []string{
-		`chatelaine_hsm_breaker_open{token="a"} 0`,
-		`chatelaine_hsm_breaker_open{token="b"} 1`,
+		`chatelaine_hsm_breaker_open{provider="old",token="a"} 0`,
+		`chatelaine_hsm_breaker_open{provider="old",token="b"} 1`,
 		`chatelaine_hsm_calls_total{code="CKR_DEVICE_ERROR",op="decrypt"} 1`,
 		`chatelaine_hsm_calls_total{code="CKR_OK",op="encrypt"} 1`,
 		`chatelaine_hsm_call_seconds_count{op="encrypt"} 1`,
-		`chatelaine_hsm_sessions{token="a"} 4`,
-		`chatelaine_hsm_sessions_in_use{token="a"} 3`,
+		`chatelaine_hsm_sessions{provider="old",token="a"} 4`,
+		`chatelaine_hsm_sessions{provider="new",token="a"} 2`,
+		`chatelaine_hsm_sessions_in_use{provider="old",token="a"} 3`,
 	} {
 		if !strings.Contains(recorder.Body.String(), want+"\n") {
 			t.Errorf("there is no %s in\n%s", want, recorder.Body)

@@ -64,7 +64,7 @@ func runKMS(ctx context.Context, c config.Config, recovering bool, logger *zap.L
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeProviders(providers)) }()
+	defer func() { err = watch.close(providers, err) }()
 
 	control, err := approval.New(approval.Config{Registry: records, Ceremony: c.Ceremony, Logger: logger})
 	if err != nil {

@@ -122,33 +122,31 @@ func accountOf(b gatewayconfig.Backend) (id, secret string, err error) {
 	return id, secret, nil
 }
 
-// openProvider opens what holds the KEKs, and the name that the registry keeps with
-// them. The caller closes it.
-func openProvider(ctx context.Context, c kmsconfig.Provider, watch *hsmWatch, logger *zap.Logger) (string, kms.Provider, error) {
+// openProvider opens what holds KEKs, under the name that the registry keeps with them.
+// The caller closes it.
+func openProvider(ctx context.Context, name string, c kmsconfig.Provider, watch *hsmWatch, logger *zap.Logger) (kms.Provider, error) {
 	if c.SoftKey != nil {
-		provider, err := softkey.New(softkey.Config{Name: softkey.Name, Dir: c.SoftKey.Dir, Logger: logger})
-		return c.KnownAs(), provider, err
+		return softkey.New(softkey.Config{Name: softkey.Name, Dir: c.SoftKey.Dir, Logger: logger})
 	}
 	if c.Transit != nil {
-		provider, err := openTransit(ctx, *c.Transit, logger)
-		return c.KnownAs(), provider, err
+		return openTransit(ctx, *c.Transit, logger)
 	}
-	provider, err := openPKCS11(ctx, *c.PKCS11, watch, logger)
-	return c.KnownAs(), provider, err
+	return openPKCS11(ctx, name, *c.PKCS11, watch, logger)
 }
 
 // openProviders opens all that hold KEKs, by name, and says which makes new ones. The
-// caller closes them.
+// caller closes them with watch.
 func openProviders(ctx context.Context, c kmsconfig.Config, watch *hsmWatch, logger *zap.Logger) (string, map[string]kms.Provider, error) {
-	name, provider, err := openProvider(ctx, c.Provider, watch, logger)
+	name := c.Provider.KnownAs()
+	provider, err := openProvider(ctx, name, c.Provider, watch, logger)
 	if err != nil {
-		return "", nil, err
+		return "", nil, watch.close(nil, err)
 	}
 	all := map[string]kms.Provider{name: provider}
 	for _, other := range slices.Sorted(maps.Keys(c.Providers)) {
-		if _, all[other], err = openProvider(ctx, c.Providers[other], watch, logger); err != nil {
+		if all[other], err = openProvider(ctx, other, c.Providers[other], watch, logger); err != nil {
 			delete(all, other)
-			return "", nil, errors.Join(fmt.Errorf("opening provider %q: %w", other, err), closeProviders(all))
+			return "", nil, watch.close(all, fmt.Errorf("opening provider %q: %w", other, err))
 		}
 	}
 	return name, all, nil
