@@ -45,9 +45,9 @@ func (c *child) reportReady() {
 }
 
 // run keeps the process alive until ctx ends, then stops it and returns nil. It
-// gives up, with the process's own exit code, where starting again cannot help: when
-// the process ends before it was ever ready, and when it says that its configuration
-// is wrong, which a PIN that is no longer right is too.
+// gives up where starting again cannot help: when the process ends before it was ever
+// ready, and when it says that its configuration is wrong, which a PIN that is no
+// longer right is too; the latter with the process's own exit code.
 func (c *child) run(ctx context.Context) error {
 	wait := childFirstTry
 	for {
@@ -58,7 +58,10 @@ func (c *child) run(ctx context.Context) error {
 		}
 		code := codeOf(err)
 		if !c.wasReady() || code == exitConfig {
-			return &exitError{max(code, exitFailure), fmt.Errorf("the KMS process ended: %w", errOf(err))}
+			if code != exitConfig {
+				code = exitFailure // a crash may have the code of something else
+			}
+			return &exitError{code, fmt.Errorf("the KMS process ended: %w", errOf(err))}
 		}
 		if time.Since(begun) > childHealthy {
 			wait = childFirstTry

@@ -57,7 +57,7 @@ func planCluster(t *testing.T, c cloud) *cluster {
 
 func (k *cluster) start(replicas int) {
 	k.t.Helper()
-	k.makeToken()
+	k.makeTokens("cluster")
 	k.startKMS()
 	k.t.Cleanup(func() { k.kms.Kill() })
 	k.makeUser()
@@ -89,14 +89,17 @@ func (k *cluster) write(name, text string) string {
 	return k.path(name)
 }
 
-func (k *cluster) makeToken() {
+// makeTokens makes tokens of SoftHSM that have one PIN.
+func (k *cluster) makeTokens(labels ...string) {
 	k.t.Helper()
 	if err := os.Mkdir(k.path("tokens"), 0o700); err != nil {
 		k.t.Fatal(err)
 	}
 	k.write("softhsm2.conf", "directories.tokendir = "+k.path("tokens")+"\nobjectstore.backend = file\nlog.level = ERROR\n")
 	pin, officer := k.write("pin", "48152637"), k.write("so-pin", "73625184")
-	command(k.t, k.env(), product, "kms", "init-token", "--module", softHSM(k.t), "--label", "cluster", "--pin-file", pin, "--so-pin-file", officer)
+	for _, label := range labels {
+		command(k.t, k.env(), product, "kms", "init-token", "--module", softHSM(k.t), "--label", label, "--pin-file", pin, "--so-pin-file", officer)
+	}
 }
 
 // startKMS starts the KMS, on the state that it has.

@@ -20,10 +20,12 @@ import (
 // last gateway speaks to the KMS over lines that can be cut.
 type site struct {
 	*cluster
-	etcd   *servers.Etcd
-	lease  time.Duration
-	planes []*harness.Process // the KMS
-	lines  []*harness.Cut
+	etcd     *servers.Etcd
+	lease    time.Duration
+	keys     string               // where a KMS has its KEKs, as lines of its configuration
+	planeEnv func(i int) []string // of a KMS; nil: nothing more
+	planes   []*harness.Process   // the KMS
+	lines    []*harness.Cut
 }
 
 func newSite(t *testing.T, lease time.Duration) *site {
@@ -33,6 +35,7 @@ func newSite(t *testing.T, lease time.Duration) *site {
 		etcd:    servers.NewEtcd(t, 3), lease: lease,
 	}
 	s.cloud.url = "file://" + filepath.Join(s.dir, "cloud")
+	s.keys = fmt.Sprintf("provider: {softkey: {dir: %s}}", s.path("keys"))
 	for i := range 2 {
 		s.startPlane(i)
 	}
@@ -51,19 +54,27 @@ func newSite(t *testing.T, lease time.Duration) *site {
 	return s
 }
 
-// startPlane starts a KMS. Both have the keys of one folder, as of one HSM.
+// startPlane starts a KMS. All have the same keys, as of one HSM.
 func (s *site) startPlane(i int) {
 	s.t.Helper()
 	name := fmt.Sprintf("kms-%d", i)
 	config := s.write(name+".yaml", fmt.Sprintf(
-		"listen: %s\nstate: {endpoints: [%s]}\nlease: %s\ncanary: 0s\nprovider: {softkey: {dir: %s}}\n",
-		s.plane(i), `"`+strings.Join(s.etcd.Endpoints, `", "`)+`"`, s.lease, s.path("keys")))
-	p, err := harness.Start(product, s.path(name), []string{"kms", "--config", config}, nil)
+		"listen: %s\nstate: {endpoints: [%s]}\nlease: %s\ncanary: 0s\n%s\n",
+		s.plane(i), `"`+strings.Join(s.etcd.Endpoints, `", "`)+`"`, s.lease, s.keys))
+	var env []string
+	if s.planeEnv != nil {
+		env = s.planeEnv(i)
+	}
+	p, err := harness.Start(product, s.path(name), []string{"kms", "--config", config}, env)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(p.Kill)
-	s.planes = append(s.planes, p)
+	if i == len(s.planes) {
+		s.planes = append(s.planes, p)
+	} else {
+		s.planes[i] = p
+	}
 	if err := p.Await(s.t.Context(), stopPatience, func(ctx context.Context) error {
 		return s.ask(i, func(c *service.Clients) error {
 			_, err := c.Admin.Status(ctx, &kmsv1.StatusRequest{})
