@@ -44,6 +44,7 @@ test-parts:
 	test/tools/install.sh softhsm2 opensc libnss3 libnss3-tools openssh-client awscli python3-boto3 rclone s3cmd curl restic s3fs nodejs npm
 	test/tools/build.sh minio >/dev/null
 	test/tools/build.sh versitygw >/dev/null
+	test/tools/build.sh versitygw-server >/dev/null
 	test/tools/build.sh vault >/dev/null
 
 .PHONY: test-short

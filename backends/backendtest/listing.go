@@ -175,7 +175,7 @@ func listDefault(f *fixture) {
 	}
 	page, err = f.store.List(f.Context(), f.bucket, &backends.ListOptions{Prefix: "some/key-00", Limit: 1000})
 	f.ok(err)
-	if len(page.Entries) != 1000 || page.Truncated {
+	if len(page.Entries) != 1000 || page.Truncated && !f.opts.PromisesMore {
 		f.Errorf("%d entries, truncated: %v; want 1000, false", len(page.Entries), page.Truncated)
 	}
 }
@@ -198,6 +198,9 @@ func listWhileChanging(f *fixture) {
 }
 
 func listBadToken(f *fixture) {
+	if f.opts.TakesAnyToken {
+		f.Skip("any token is one")
+	}
 	f.fill([]string{"a", "b"})
 	page, err := f.store.List(f.Context(), f.bucket, &backends.ListOptions{Limit: 1, Token: "\x00 no token of ours \xff"})
 	if err == nil && len(page.Entries) == 1 && page.Entries[0].Key == "a" {

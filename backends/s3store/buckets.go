@@ -17,8 +17,8 @@ func (s *Store) CreateBucket(ctx context.Context, bucket string) error {
 	return s.createBucket(ctx, &s3.CreateBucketInput{Bucket: &bucket})
 }
 
-// createBucket asks AWS in us-east-1 first: there, and only there, it reports success
-// for a bucket that the account has already.
+// createBucket looks first where the server reports success for a bucket that the
+// account has already: AWS does in us-east-1 alone, others everywhere.
 func (s *Store) createBucket(ctx context.Context, in *s3.CreateBucketInput) error {
 	bucket := *in.Bucket
 	doing := fmt.Sprintf("creating bucket %q", bucket)
@@ -29,7 +29,8 @@ func (s *Store) createBucket(ctx context.Context, in *s3.CreateBucketInput) erro
 		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{
 			LocationConstraint: types.BucketLocationConstraint(s.cfg.Region),
 		}
-	} else if s.cfg.isAWS() {
+	}
+	if s.cfg.dialect.CreatesAgain || s.cfg.isAWS() && s.cfg.Region == defaultRegion {
 		if err := s.HeadBucket(ctx, bucket); err == nil {
 			return fmt.Errorf("s3store: %s: %w", doing, backends.ErrBucketExists)
 		} else if !errors.Is(err, backends.ErrBucketNotFound) && !errors.Is(err, backends.ErrDenied) {

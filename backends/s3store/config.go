@@ -1,6 +1,7 @@
 package s3store
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -43,11 +44,14 @@ func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
 // Config says where the store is and how to speak to it. The zero value is AWS
 // in us-east-1 with the credentials that the environment has.
 type Config struct {
+	// Dialect names a row of Dialects. Empty means the one that the host of Endpoint
+	// has, or "generic". What this Config says itself goes before the row.
+	Dialect string
 	// Endpoint is https://host[:port] or http://host[:port]. Empty means AWS. Over
 	// http neither requests nor answers are private, and an answer can be forged;
 	// the sealed bytes are protected either way.
 	Endpoint string
-	// Region is us-east-1 where empty.
+	// Region is what the host of Endpoint or the dialect says, where empty.
 	Region string
 	// PathStyle puts the bucket into the path and not into the host name. Most
 	// servers but AWS want it.
@@ -59,8 +63,12 @@ type Config struct {
 	// CAFile names a PEM file of the only authorities that are trusted for
 	// Endpoint. Empty means those of the system.
 	CAFile string
-	// Checksum is CRC64NVME where empty.
+	// Checksum is that of the dialect where empty.
 	Checksum Checksum
+	// ConditionalPut says that the server honours If-Match and If-None-Match on PUT and
+	// Complete although its dialect says that it does not. A server that ignores them
+	// overwrites.
+	ConditionalPut bool
 	// ConditionalDelete says that the server honours If-Match on a delete. AWS
 	// does and needs no word of it. A server that does not (MinIO, for one) ignores
 	// the header and deletes: then Delete with a condition is ErrUnsupported.
@@ -80,6 +88,8 @@ type Config struct {
 	Stall time.Duration
 	// Logger gets what the SDK has to say. nil means nobody.
 	Logger *zap.Logger
+
+	dialect Dialect // set by complete
 }
 
 const (
@@ -96,8 +106,8 @@ const (
 //	s3+http://host[:port][?options]  plain http
 //	s3://[?options]                  AWS
 //
-// Options are region, path-style (true unless the store is AWS), ca-file, checksum,
-// conditional-delete, conditional-copy and leading-slash. An unknown or repeated one
+// Options are dialect, region, path-style (true unless the store is AWS), ca-file,
+// checksum, conditional-put, conditional-delete, conditional-copy and leading-slash. An unknown or repeated one
 // is an error, and so are credentials in the URL: they come from
 // CHATELAINE_BACKEND_ACCESS_KEY_ID and CHATELAINE_BACKEND_SECRET_ACCESS_KEY, else from
 // where the SDK finds them.
@@ -153,6 +163,9 @@ func (c *Config) setOptions(query string) error {
 
 func (c *Config) setOption(name, value string) (err error) {
 	switch name {
+	case "dialect":
+		c.Dialect = value
+		_, _, err = DialectOf(value, "")
 	case "region":
 		c.Region = value
 	case "path-style":
@@ -161,6 +174,8 @@ func (c *Config) setOption(name, value string) (err error) {
 		c.CAFile = value
 	case "checksum":
 		c.Checksum = Checksum(value)
+	case "conditional-put":
+		c.ConditionalPut, err = parseSwitch(value)
 	case "conditional-delete":
 		c.ConditionalDelete, err = parseSwitch(value)
 	case "conditional-copy":
@@ -182,32 +197,36 @@ func parseSwitch(value string) (bool, error) {
 
 // complete fills in what is zero and reports all that is wrong at once.
 func (c *Config) complete() error {
-	if c.Region == "" {
-		c.Region = defaultRegion
-	}
-	if c.Checksum == "" {
-		c.Checksum = CRC64NVME
-	}
+	err := c.applyDialect()
 	if c.Stall == 0 {
 		c.Stall = defaultStall
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
-	if c.isAWS() {
-		c.ConditionalDelete, c.ConditionalCopy, c.LeadingSlash = true, true, true
+	return errors.Join(err, c.checkEndpoint(), c.checkCredentials(), c.checkRest())
+}
+
+// applyDialect fills in what the dialect says and the Config does not.
+func (c *Config) applyDialect() error {
+	d, region, err := DialectOf(c.Dialect, c.Endpoint)
+	if err != nil {
+		return err
 	}
-	return errors.Join(c.checkEndpoint(), c.checkCredentials(), c.checkRest())
+	c.Region = cmp.Or(c.Region, region, defaultRegion)
+	c.Checksum = cmp.Or(c.Checksum, d.Checksum)
+	if c.ConditionalPut {
+		d.IfNoneMatch, d.IfMatch, d.IfOnComplete = Yes, Yes, Yes
+	}
+	c.ConditionalDelete = c.ConditionalDelete || d.IfOnDelete == Yes
+	c.ConditionalCopy = c.ConditionalCopy || d.IfOnCopy == Yes
+	c.LeadingSlash = c.LeadingSlash || d.LeadingSlash == Yes
+	c.dialect = d
+	return nil
 }
 
 // isAWS is true for private endpoints of AWS, too.
-func (c *Config) isAWS() bool {
-	if c.Endpoint == "" {
-		return true
-	}
-	u, err := url.Parse(c.Endpoint)
-	return err == nil && (strings.HasSuffix(u.Hostname(), ".amazonaws.com") || strings.HasSuffix(u.Hostname(), ".amazonaws.com.cn"))
-}
+func (c *Config) isAWS() bool { return c.dialect.aws }
 
 func (c *Config) checkEndpoint() error {
 	if c.Endpoint == "" {

@@ -181,7 +181,8 @@ func ofCode(code string) error {
 func ofRarerCode(code string) error {
 	switch code {
 	case "InvalidBucketName", "KeyTooLongError", "InvalidTag", "XMinioInvalidObjectName", "XMinioInvalidResourceName",
-		"XMinioObjectExistsAsDirectory", "XMinioParentIsObject":
+		"XMinioObjectExistsAsDirectory", "XMinioParentIsObject",
+		"ExistingObjectIsDirectory", "ObjectParentIsFile", "DirectoryObjectContainsData":
 		return backends.ErrInvalidName
 	case "AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidAccessKeyId", "SignatureDoesNotMatch",
 		"ExpiredToken", "InvalidToken", "RequestTimeTooSkewed", "AuthorizationHeaderMalformed":

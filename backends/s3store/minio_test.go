@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	minio.Stop()
+	versitygw.Stop()
 	os.Exit(code)
 }
 
@@ -152,5 +153,5 @@ func versionPages(t *testing.T, s *s3store.Store, bucket string, opts backends.L
 }
 
 func TestContractOnMinIO(t *testing.T) {
-	minioOptions().Run(t, func(t *testing.T) backends.Store { return open(t, configOf(minio.MinIO(t))) })
+	minioOptions().Run(t, func(t *testing.T) backends.Store { return offered(t, speaking(minio.MinIO(t), "minio")) })
 }

@@ -74,7 +74,8 @@ func (s *Store) PutPart(ctx context.Context, id backends.UploadID, number int, b
 func (s *Store) Complete(ctx context.Context, id backends.UploadID, parts []backends.Part, cond backends.Conditions) (backends.Written, error) {
 	doing := fmt.Sprintf("completing %q", id.Key)
 	match, noneMatch, err := writeConditions(cond)
-	if err := firstError(s.checkUpload(id), err, checkOrder(parts)); err != nil {
+	known := s.cfg.dialect.IfOnComplete
+	if err := firstError(s.checkUpload(id), err, refused(match, known), refused(noneMatch, known), checkOrder(parts)); err != nil {
 		return backends.Written{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	completed := make([]types.CompletedPart, len(parts))
@@ -116,6 +117,9 @@ func (s *Store) ListParts(ctx context.Context, id backends.UploadID, after, limi
 		in.PartNumberMarker = optional(strconv.Itoa(after))
 	}
 	out, err := s.client.ListParts(ctx, in)
+	if hasCode(err, "NoSuchKey") { // Ceph, of an upload
+		return nil, fmt.Errorf("s3store: %s: %w: %w", doing, backends.ErrUploadNotFound, err)
+	}
 	if err != nil {
 		return nil, wrap(ctx, doing, backends.ErrUploadNotFound, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +27,8 @@ func (s *Store) Put(ctx context.Context, id backends.ObjectID, body backends.Bod
 	}
 	attrs := opts.Attributes
 	match, noneMatch, err := writeConditions(opts.Conditions)
-	err = firstError(s.checkName(id.Bucket, id.Key), err, attrs.Check(), checkSize(body.Size))
+	err = firstError(s.checkName(id.Bucket, id.Key), err, refused(match, s.cfg.dialect.IfMatch), refused(noneMatch, s.cfg.dialect.IfNoneMatch),
+		attrs.Check(), checkSize(body.Size))
 	if err == nil {
 		attrs.Lock, err = s.withDefault(ctx, id.Bucket, attrs.Lock)
 	}
@@ -95,7 +97,7 @@ func (s *Store) Get(ctx context.Context, id backends.ObjectID, opts *backends.Ge
 	if err := firstError(s.checkName(id.Bucket, id.Key), err); err != nil {
 		return nil, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
-	cond, local := readConditions(opts.Conditions)
+	cond, local := s.readConditions(opts.Conditions)
 	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{
 		Bucket: &id.Bucket, Key: &id.Key, VersionId: optional(id.Version), Range: rng,
 		IfMatch: cond.match, IfNoneMatch: cond.noneMatch,
@@ -176,7 +178,7 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 	if err := s.checkName(id.Bucket, id.Key); err != nil {
 		return backends.Info{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
-	cond, local := readConditions(opts.Conditions)
+	cond, local := s.readConditions(opts.Conditions)
 	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{
 		Bucket: &id.Bucket, Key: &id.Key, VersionId: optional(id.Version),
 		IfMatch: cond.match, IfNoneMatch: cond.noneMatch,
@@ -247,7 +249,9 @@ func (s *Store) Delete(ctx context.Context, id backends.ObjectID, opts *backends
 		Bucket: &id.Bucket, Key: &id.Key, VersionId: optional(id.Version), IfMatch: match,
 		BypassGovernanceRetention: optional(opts.BypassGovernance),
 	}, options...)
-	if err = wrap(ctx, doing, backends.ErrNotFound, err); errors.Is(err, backends.ErrVersionNotFound) && match == nil {
+	gone := hasCode(err, "NoSuchKey") // versitygw, when others delete it as well
+	err = wrap(ctx, doing, backends.ErrNotFound, err)
+	if match == nil && (gone || errors.Is(err, backends.ErrVersionNotFound)) {
 		return backends.Deleted{Version: id.Version}, nil
 	}
 	if err != nil {
@@ -260,7 +264,29 @@ func (s *Store) checkName(bucket, key string) error {
 	if strings.HasPrefix(key, "/") && !s.cfg.LeadingSlash {
 		return fmt.Errorf("%w: %.80q: the server may take it for the key without the slash", backends.ErrInvalidName, key)
 	}
+	if s.cfg.dialect.PathKeys == Yes && !isPath(key) {
+		return fmt.Errorf("%w: %.80q: the server's keys are paths, and it may take it for another", backends.ErrInvalidName, key)
+	}
 	return firstError(backends.CheckBucket(bucket), backends.CheckKey(key))
+}
+
+// isPath says whether a key is a relative path that no file system changes; it may end
+// with a slash. An empty one is for CheckKey to refuse.
+func isPath(key string) bool {
+	return !slices.ContainsFunc(strings.Split(strings.TrimSuffix(key, "/"), "/"), func(segment string) bool {
+		return segment == "" && key != "" || segment == "." || segment == ".." || len(segment) > maxSegment
+	})
+}
+
+// maxSegment is what file systems take of a name, in bytes.
+const maxSegment = 255
+
+// refused is ErrUnsupported for a condition that the server does not honour.
+func refused(condition *string, honoured Fact) error {
+	if condition != nil && honoured == No {
+		return fmt.Errorf("%w: the server does not honour this condition", backends.ErrUnsupported)
+	}
+	return nil
 }
 
 func checkSize(size int64) error {
@@ -296,7 +322,8 @@ type readHeaders struct {
 // of ETags, nor on what counts of several conditions (RFC 9110 section 13.2.2): only
 // one that stands alone is sent. Any others are checked on the answer, which is as
 // atomic. Then local has them; otherwise it is empty.
-func readConditions(c backends.Conditions) (headers readHeaders, local backends.Conditions) {
+// So are all on a server whose answers about them are not enough (OwnConditions).
+func (s *Store) readConditions(c backends.Conditions) (headers readHeaders, local backends.Conditions) {
 	if len(c.IfMatch) > 0 {
 		c.IfUnmodifiedSince = time.Time{}
 	}
@@ -309,7 +336,7 @@ func readConditions(c backends.Conditions) (headers readHeaders, local backends.
 	}
 	guarded := h.match != nil || h.unmodifiedSince != nil
 	fresh := h.noneMatch != nil || h.modifiedSince != nil
-	if guarded && fresh || len(c.IfMatch) > 1 || len(c.IfNoneMatch) > 1 {
+	if s.cfg.dialect.OwnConditions || guarded && fresh || len(c.IfMatch) > 1 || len(c.IfNoneMatch) > 1 {
 		return readHeaders{}, c
 	}
 	return h, backends.Conditions{}

@@ -94,6 +94,47 @@ func New(cfg Config) (*Store, error) {
 	return s, nil
 }
 
+// Open is New without the capabilities that the dialect's row denies: copies, and
+// versions with all that hangs on them.
+func Open(cfg Config) (backends.Store, error) {
+	s, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return s.offered(), nil
+}
+
+func (s *Store) offered() backends.Store {
+	d := s.cfg.dialect
+	switch {
+	case d.Versions == No && d.Copies == No:
+		return struct{ plain }{s}
+	case d.Versions == No:
+		return struct {
+			plain
+			backends.Copier
+		}{s, s}
+	case d.Copies == No:
+		return struct {
+			plain
+			backends.Versioner
+			backends.Tagger
+			backends.Locker
+			backends.Lifecycler
+		}{s, s, s, s, s}
+	}
+	return s
+}
+
+// plain is what every server can do.
+type plain interface {
+	backends.Store
+	backends.Multiparter
+}
+
+// Dialect is the row that the store acts by, and what the configuration made of it.
+func (s *Store) Dialect() Dialect { return s.cfg.dialect }
+
 func (c *Config) credentials() (aws.CredentialsProvider, error) {
 	if c.AccessKeyID != "" {
 		return credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey.value, ""), nil

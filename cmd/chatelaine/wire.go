@@ -55,6 +55,9 @@ func closeStores(stores map[string]backends.Store) error {
 // openStore chooses the driver by the URL's scheme.
 func openStore(b gatewayconfig.Backend, logger *zap.Logger) (backends.Store, error) {
 	scheme, _, _ := strings.Cut(b.URL, ":")
+	if b.Dialect != "" && scheme != "s3" && scheme != "s3+http" {
+		return nil, usageError{fmt.Errorf("dialect %q is given for scheme %q: only S3 has dialects", b.Dialect, scheme)}
+	}
 	switch scheme {
 	case "file":
 		return openFileStore(b.URL, logger)
@@ -75,19 +78,33 @@ func openFileStore(raw string, logger *zap.Logger) (backends.Store, error) {
 }
 
 func openS3Store(b gatewayconfig.Backend, logger *zap.Logger) (backends.Store, error) {
+	c, err := s3Config(b, logger)
+	if err != nil {
+		return nil, err
+	}
+	return s3store.Open(c)
+}
+
+func s3Config(b gatewayconfig.Backend, logger *zap.Logger) (s3store.Config, error) {
 	c, err := s3store.ParseURL(b.URL)
 	if err != nil {
-		return nil, usageError{err}
+		return s3store.Config{}, usageError{err}
+	}
+	if b.Dialect != "" {
+		if _, _, err := s3store.DialectOf(b.Dialect, ""); err != nil {
+			return s3store.Config{}, usageError{err}
+		}
+		c.Dialect = b.Dialect
 	}
 	c.Logger = logger
 	if b.AccessKeyID().Given() {
 		id, secret, err := accountOf(b)
 		if err != nil {
-			return nil, err
+			return s3store.Config{}, err
 		}
 		c.AccessKeyID, c.SecretAccessKey = id, s3store.NewSecret(secret)
 	}
-	return s3store.New(c)
+	return c, nil
 }
 
 func openAzureStore(b gatewayconfig.Backend) (backends.Store, error) {

@@ -83,6 +83,11 @@ type Backend struct {
 	// azure+http://host:port/ACCOUNT?checksum=none.
 	// Credentials in it are refused: URLs are shown and logged.
 	URL string `yaml:"url"`
+	// Dialect says which server speaks S3 there: minio, ceph, versitygw, or a cloud.
+	// `chatelaine backend dialects` lists them with what is known of each. Empty: the one
+	// that the URL's host belongs to, else generic. For s3 only. A wrong one may make the
+	// gateway send conditions that the server ignores, and so overwrite or delete.
+	Dialect string `yaml:"dialect"`
 	// The gateway's own account there, from a file or from a variable of the
 	// environment, by name. None: CHATELAINE_BACKEND_ACCESS_KEY_ID and
 	// CHATELAINE_BACKEND_SECRET_ACCESS_KEY, else what the SDK finds (shared files,

@@ -55,7 +55,15 @@ type Shared struct {
 // MinIO is like the function of that name, but starts at most one server.
 func (s *Shared) MinIO(t testing.TB) *S3 {
 	t.Helper()
-	s.once.Do(s.start)
+	return s.serve(t, "minio", "CHATELAINE_MINIO", startMinIO)
+}
+
+// starter starts a server that keeps its state in dir.
+type starter func(ctx context.Context, path, dir string) (*S3, func(), error)
+
+func (s *Shared) serve(t testing.TB, tool, env string, start starter) *S3 {
+	t.Helper()
+	s.once.Do(func() { s.start(tool, env, start) })
 	if s.built != nil {
 		unavailable(t, s.built)
 	}
@@ -65,20 +73,20 @@ func (s *Shared) MinIO(t testing.TB) *S3 {
 	return s.s3
 }
 
-func (s *Shared) start() {
+func (s *Shared) start(tool, env string, start starter) {
 	ctx := context.Background() // the server outlives the test that asks first
-	path, err := binary(ctx, "minio", "CHATELAINE_MINIO")
+	path, err := binary(ctx, tool, env)
 	if err != nil {
 		s.built = err
 		return
 	}
-	dir, err := os.MkdirTemp("", "minio-")
+	dir, err := os.MkdirTemp("", tool+"-")
 	if err != nil {
-		s.err = fmt.Errorf("servers: making a folder for MinIO: %w", err)
+		s.err = fmt.Errorf("servers: making a folder for %s: %w", tool, err)
 		return
 	}
 	var stop func()
-	s.s3, stop, s.err = startMinIO(ctx, path, dir)
+	s.s3, stop, s.err = start(ctx, path, dir)
 	s.stop = func() {
 		if stop != nil {
 			stop()
@@ -94,11 +102,15 @@ func (s *Shared) Stop() {
 	}
 }
 
-// startMinIO tries again when somebody else has taken the port in between.
 func startMinIO(ctx context.Context, path, dir string) (*S3, func(), error) {
+	return again(func() (*S3, *process, error) { return tryMinIO(ctx, path, dir) })
+}
+
+// again tries again when somebody else has taken the port in between.
+func again(try func() (*S3, *process, error)) (*S3, func(), error) {
 	var errs []error
 	for range 3 {
-		s, p, err := tryMinIO(ctx, path, dir)
+		s, p, err := try()
 		if err == nil {
 			return s, p.stop, nil
 		}

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds a tool that the tests use, once, and prints the path of its binary.
 #
-#	test/tools/build.sh minio|versitygw|vault|azurite|lint
+#	test/tools/build.sh minio|versitygw|versitygw-server|toxiproxy|vault|azurite|lint
 #
 # Each tool is pinned by a Go module of its own beside this script, so that nothing
 # of it enters the product's go.mod. The binary lies in
@@ -12,7 +12,7 @@
 set -eu
 
 usage() {
-	echo "usage: $0 minio|versitygw|vault|azurite|lint" >&2
+	echo "usage: $0 minio|versitygw|versitygw-server|toxiproxy|vault|azurite|lint" >&2
 	exit 2
 }
 
@@ -21,6 +21,8 @@ tool=$1
 case $tool in
 minio) package=github.com/minio/minio ;;
 versitygw) package=chatelaine/test/tools/versitygw ;; # a program of ours around its suite
+versitygw-server) package=github.com/versity/versitygw/cmd/versitygw ;;
+toxiproxy) package=github.com/Shopify/toxiproxy/v2/cmd/server ;;
 vault) package=chatelaine/test/tools/vault ;;        # the parts of it that a test needs
 azurite) package= ;; # of npm
 lint) package=github.com/golangci/golangci-lint/v2/cmd/golangci-lint ;;
