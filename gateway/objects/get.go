@@ -128,6 +128,10 @@ func (q *query) getKnown() (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !known.of(object.Info) { // the provider has ignored the condition
+		q.tables.Remove(q.tableKey())
+		return nil, object.Body.Close()
+	}
 	reader, err := q.answerKnown(object, known, span)
 	if err != nil {
 		return nil, errors.Join(err, object.Body.Close())
@@ -139,9 +143,6 @@ func (q *query) answerKnown(object *backends.Object, known cachedTable, span Spa
 	f, err := q.open(object.Info)
 	if err != nil {
 		return nil, err
-	}
-	if object.Size != known.table.Stored() || f.env.Kind != sealed.Multipart {
-		return nil, fmt.Errorf("%w: the object does not fit its part table", sealed.ErrCorrupt)
 	}
 	f.table = known.table
 	header, err := q.header(f, span)
@@ -172,12 +173,12 @@ func (q *query) addTable(f *found) (err error) {
 		f.table, err = sealed.SingleTable(f.env, f.info.Size)
 		return err
 	}
-	if known, ok := q.tables.Get(q.tableKey()); ok && known.etag == f.info.ETag && known.table.Stored() == f.info.Size {
+	if known, ok := q.tables.Get(q.tableKey()); ok && known.of(f.info) {
 		f.table = known.table
 		return nil
 	}
 	if f.table, err = q.readTrailer(f); err == nil {
-		q.tables.Add(q.tableKey(), cachedTable{etag: f.info.ETag, table: f.table})
+		q.tables.Add(q.tableKey(), cachedTable{etag: f.info.ETag, header: headerOf(f.info), table: f.table})
 	}
 	return err
 }
@@ -293,16 +294,25 @@ func resolve(r *ByteRange, length int64) (Span, error) {
 	return Span{Offset: first, Length: last - first + 1, Partial: true}, nil
 }
 
-// tableKey and cachedTable: part tables are kept by name, and hold for one ETag.
+// tableKey and cachedTable: part tables are kept by name. One holds for one ETag and,
+// as a provider may show that of another object, for one envelope: its header, which
+// is sealed anew for each object and is no secret.
 type tableKey struct {
 	space        keys.Space
 	key, version string
 }
 
 type cachedTable struct {
-	etag  string
-	table *sealed.Table
+	etag, header string
+	table        *sealed.Table
 }
+
+// of says whether the table is that of the object that an answer speaks of.
+func (c cachedTable) of(info backends.Info) bool {
+	return c.etag == info.ETag && c.header == headerOf(info) && c.table.Stored() == info.Size
+}
+
+func headerOf(info backends.Info) string { return info.Attributes.Metadata[sealed.MetadataName] }
 
 func (q *query) tableKey() tableKey {
 	return tableKey{space: q.r.Bucket.Space, key: q.r.Key, version: q.r.Version}
