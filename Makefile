@@ -76,6 +76,12 @@ fuzz: ## fuzz what reads requests, FUZZTIME seconds each, and other parsers for 
 		$(FUZZ) -fuzz "^$${f#*:}$$" -fuzztime $$(( ($(FUZZTIME) + 3) / 4 ))s ./$${f%:*} || exit 1; \
 	done
 
+ATTACKS ?= 100000
+
+.PHONY: hostile
+hostile: ## attack as a provider would, ATTACKS times, and print what came of it
+	$(GO) test -count=1 -timeout 2h -v -run 'Attacks' ./test/hostile -args -attacks $(ATTACKS)
+
 .PHONY: bench
 bench: ## measure the gateway before MinIO against MinIO bare (BENCH=-quick: a minute)
 	test/tools/install.sh softhsm2

@@ -38,7 +38,7 @@ func (e Entry) sealedEnd(i int64) int64 {
 }
 
 // Table knows where everything lies in a stored object. It holds no secret, never changes and may be shared and cached
-// for as long as the object has the same ETag.
+// for as long as the object has the same envelope: its ETag is what the provider says.
 type Table struct {
 	kind    Kind
 	entries []Entry
