@@ -2,9 +2,13 @@ package hsm
 
 import (
 	"context"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 )
 
@@ -16,8 +20,11 @@ type ObjectFacts struct {
 	Bits  uint   `json:"bits,omitempty"` // 0: it does not say
 	// Attributes are in a fixed order.
 	Attributes []AttributeFacts `json:"attributes"`
-	// CheckValues are of AES keys, from each way that the token has. Empty: from none.
+	// CheckValues are of secret keys, from each way that the token has. Empty: from none.
 	CheckValues []CheckValue `json:"check_values,omitempty"`
+	// PublicKey is the SHA-256 in hex of an RSA key's public half, in the form of RFC
+	// 5280's SubjectPublicKeyInfo. "": it is none, or does not tell.
+	PublicKey string `json:"public_key_sha256,omitempty"`
 }
 
 // AttributeFacts is an attribute that is true or false.
@@ -33,8 +40,8 @@ type AttributeFacts struct {
 // same, and nearly nothing of the key.
 type CheckValue struct {
 	// Method is "CKA_CHECK_VALUE" (what the token keeps with the key; PKCS#11 v2.40,
-	// section 4.10.2), "CKM_AES_ECB" (of 16 bytes of zero) or "CKM_AES_CMAC" (of 16
-	// bytes of zero).
+	// section 4.10.2), or how it is computed, of 16 bytes of zero: "CKM_AES_ECB",
+	// "CKM_AES_CMAC" or "CKM_SHA256_HMAC".
 	Method string `json:"method"`
 	Value  string `json:"value"` // 6 hex digits
 }
@@ -123,10 +130,44 @@ func (w *worker) facts(label string, o objectHandle) (ObjectFacts, error) {
 		}
 		f.Attributes = append(f.Attributes, a)
 	}
-	if f.Type == "AES" {
+	switch f.Type {
+	case "AES":
 		f.CheckValues, err = w.checkValues(o)
+	case "generic secret":
+		f.CheckValues, err = w.checkMAC(o)
+	case "RSA":
+		err = w.rsaFacts(o, &f)
 	}
 	return f, err
+}
+
+// checkMAC computes a check value of a key that makes MACs. What our mechanisms
+// authenticate is never as short. CKA_CHECK_VALUE is not asked: of such keys it is a
+// hash of the key itself.
+func (w *worker) checkMAC(o objectHandle) ([]CheckValue, error) {
+	mac, err := w.c.sign(w.session, o, mechanism{kind: ckmSHA256HMAC}, make([]byte, blockSize))
+	return appendCheckValue(nil, "CKM_SHA256_HMAC", mac, err)
+}
+
+// rsaFacts reads the public half, as far as this object tells it.
+func (w *worker) rsaFacts(o objectHandle, f *ObjectFacts) error {
+	modulus, err := w.c.attribute(w.session, o, ckaModulus)
+	exponent, err2 := w.c.attribute(w.session, o, ckaPublicExponent)
+	if curable(err) || curable(err2) {
+		return errors.Join(err, err2)
+	}
+	n, e := new(big.Int).SetBytes(modulus), new(big.Int).SetBytes(exponent)
+	f.Bits = uint(n.BitLen())
+	if n.Sign() == 0 || e.Sign() == 0 || e.BitLen() > 31 {
+		return nil
+	}
+	der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: n, E: int(e.Int64())})
+	if err != nil {
+		return nil //nolint:nilerr // Describe does not judge: it is a key without a form
+	}
+	sum := sha256.Sum256(der)
+	f.PublicKey = hex.EncodeToString(sum[:])
+	return nil
 }
 
 // told is what Describe reads: what a key of ours must have, and what it may be for.

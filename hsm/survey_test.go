@@ -125,3 +125,25 @@ func TestDialectIsToldOfKeysOfAESGCM(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestDescribeTellsPublicHalvesAndCheckValuesOfMACKeys(t *testing.T) {
+	token := hsmtest.Open(t)
+	for _, label := range []string{"a", "b"} {
+		for _, m := range []hsm.Mechanism{hsm.RSAOAEPSHA1, hsm.AESCBCHMAC} {
+			if _, err := token.Generate(t.Context(), hsm.Key{Label: label + string(m), Mechanism: m}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	halves := describe(t, token, "arsa-oaep-sha1")
+	if len(halves) != 2 || halves[0].PublicKey != halves[1].PublicKey || len(halves[0].PublicKey) != 64 || halves[0].Bits != 3072 {
+		t.Errorf("got %+v", halves)
+	}
+	if other := describe(t, token, "brsa-oaep-sha1"); other[0].PublicKey == halves[0].PublicKey {
+		t.Error("two keys have one public half")
+	}
+	mac, other := describe(t, token, "aaes-cbc-hmac#mac"), describe(t, token, "baes-cbc-hmac#mac")
+	if len(mac) != 1 || len(mac[0].CheckValues) != 1 || mac[0].CheckValues[0].Method != "CKM_SHA256_HMAC" || mac[0].CheckValues[0] == other[0].CheckValues[0] {
+		t.Errorf("got %+v and %+v", mac, other)
+	}
+}

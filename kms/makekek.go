@@ -243,7 +243,7 @@ func (m *Manager) checkUnclaimed(ctx context.Context, kek *KEK, number uint32, o
 		return err
 	}
 	return fmt.Errorf("%w: provider %q holds %s but the registry does not know it; "+
-		"if the registry was lost, start the KMS with --recover", ErrExists, kek.Holder(number), ref)
+		"if it was made in a ceremony, or the registry was lost, start the KMS with --recover", ErrExists, kek.Holder(number), ref)
 }
 
 func (m *Manager) providerName(o KEKOptions) string {

@@ -2,6 +2,7 @@ package kms
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -94,6 +95,23 @@ func checkNewKEK(name string) error {
 		return fmt.Errorf("%w: KEK %q: it would look like a version of %q", ErrInvalid, name, name[:i])
 	}
 	return nil
+}
+
+// ParseKeyRef reads what a KeyRef's String writes, "main.v3"; "main" is its version 1.
+// ErrInvalid when no KEK could be called so.
+func ParseKeyRef(text string) (KeyRef, error) {
+	ref := KeyRef{Name: text, Version: 1}
+	if i := strings.LastIndex(text, ".v"); i >= 0 && i+2 < len(text) && onlyOf(text[i+2:], isDigit) {
+		n, err := strconv.ParseUint(text[i+2:], 10, 32)
+		ref = KeyRef{Name: text[:i], Version: uint32(n)}
+		if err != nil || n == 0 || ref.String() != text {
+			return KeyRef{}, fmt.Errorf("kms: reading a KEK's version: %w: %q: want NAME or NAME.vN, with N from 1", ErrInvalid, text)
+		}
+	}
+	if err := checkNewKEK(ref.Name); err != nil {
+		return KeyRef{}, fmt.Errorf("kms: reading a KEK's version: %w", err)
+	}
+	return ref, nil
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }

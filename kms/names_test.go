@@ -81,3 +81,16 @@ func TestRandomTextHasItsLengthAndAlphabet(t *testing.T) {
 		t.Errorf("%d different characters, want %d", len(seen), len(upper))
 	}
 }
+
+func TestVersionsOfKEKsAreReadFromTheirNames(t *testing.T) {
+	for text, want := range map[string]KeyRef{
+		"main": {Name: "main", Version: 1}, "main.v1": {Name: "main", Version: 1}, "a.b.v12": {Name: "a.b", Version: 12},
+		"main.v": {Name: "main.v", Version: 1}, "a.v4294967295": {Name: "a", Version: 1<<32 - 1},
+		"": {}, "main.v0": {}, "main.v01": {}, ".v1": {}, "a.v4294967296": {}, "a b": {}, "a.v1.v2": {},
+	} {
+		got, err := ParseKeyRef(text)
+		if got != want || (err == nil) != (want.Version != 0) || err != nil && !errors.Is(err, ErrInvalid) {
+			t.Errorf("%q: got %+v, %v, want %+v", text, got, err, want)
+		}
+	}
+}

@@ -59,6 +59,47 @@ func acceptable(k ssh.PublicKey) bool {
 // Fingerprint is SHA256:... as ssh-keygen -l prints it.
 func (k Key) Fingerprint() string { return ssh.FingerprintSHA256(k.public) }
 
+// String is the key in the one form that it has here, which ParseKey reads: without a
+// comment.
+func (k Key) String() string {
+	if public, ok := k.public.(ssh.CryptoPublicKey); ok && k.raw {
+		if bare, ok := public.CryptoPublicKey().(ed25519.PublicKey); ok {
+			return rawPrefix + base64.StdEncoding.EncodeToString(bare)
+		}
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k.public)))
+}
+
+// Same says whether two keys are one, in whatever form they are written.
+func (k Key) Same(other Key) bool { return k.same(other.public) }
+
+// Verify checks a signature over a message, as `ssh-keygen -Y sign -n chatelaine` makes
+// it or, for a bare key, "ed25519:" and Base64. ErrDenied when it is by another key or
+// over another message; ErrInvalid when it is no signature.
+func (k Key) Verify(message []byte, signature string) error {
+	if err := k.verify(message, signature); err != nil {
+		return fmt.Errorf("approval: checking a signature: %w", err)
+	}
+	return nil
+}
+
+func (k Key) verify(message []byte, signature string) error {
+	if encoded, ok := strings.CutPrefix(strings.TrimSpace(signature), rawPrefix); ok {
+		if !k.verifyRaw(message, encoded) {
+			return fmt.Errorf("%w: the signature is not over this statement, or by another key than %s", kms.ErrDenied, k.Fingerprint())
+		}
+		return nil
+	}
+	parsed, public, err := parseSSHSig([]byte(signature))
+	if err != nil {
+		return err
+	}
+	if !k.same(public) {
+		return fmt.Errorf("%w: the signature is by the key %s, and not by %s", kms.ErrDenied, Key{public: public}.Fingerprint(), k.Fingerprint())
+	}
+	return parsed.verify(public, message)
+}
+
 // same says whether two keys are one, in whatever form they are written.
 func (k Key) same(other ssh.PublicKey) bool {
 	return bytes.Equal(k.public.Marshal(), other.Marshal())

@@ -242,3 +242,36 @@ func FuzzSignature(f *testing.F) {
 		}
 	})
 }
+
+func TestAKeyVerifiesItsOwnSignaturesAlone(t *testing.T) {
+	message := []byte("statement\n")
+	alice, bob := person("alice"), person("bob")
+	key := func(text string) Key {
+		t.Helper()
+		k, err := ParseKey(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	bare := key(rawPrefix + base64.StdEncoding.EncodeToString(alice.private.Public().(ed25519.PublicKey)))
+	raw := rawPrefix + base64.StdEncoding.EncodeToString(ed25519.Sign(alice.private, message))
+	for name, err := range map[string]error{
+		"SSH":  key(alice.line() + " a comment").Verify(message, alice.sign(message)),
+		"bare": bare.Verify(message, raw),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	wantErr(t, key(alice.line()).Verify(append(message, ' '), alice.sign(message)), kms.ErrDenied, "not over this statement")
+	wantErr(t, key(alice.line()).Verify(message, bob.sign(message)), kms.ErrDenied, "by the key "+key(bob.line()).Fingerprint())
+	wantErr(t, key(alice.line()).Verify(message, raw), kms.ErrDenied)
+	wantErr(t, bare.Verify(append(message, ' '), raw), kms.ErrDenied)
+	wantErr(t, key(alice.line()).Verify(message, "hello"), kms.ErrInvalid)
+	for _, k := range []Key{bare, key(alice.line() + " a comment")} {
+		if again := key(k.String()); again.String() != k.String() || !again.Same(bare) || again.Same(key(bob.line())) {
+			t.Errorf("got %s of %s", again, k)
+		}
+	}
+}

@@ -248,10 +248,16 @@ func (p *Provider) key(ctx context.Context, ref kms.KeyRef) (hsm.Key, error) {
 	if err := p.serves(ctx); err != nil {
 		return hsm.Key{}, err
 	}
+	return p.cfg.Key(ref)
+}
+
+// Key is what a KEK version is called in the token, and the mechanism that it is made
+// for. ErrInvalid when it has no name, a long one, or no version.
+func (c Config) Key(ref kms.KeyRef) (hsm.Key, error) {
 	if ref.Name == "" || len(ref.Name) > maxName || ref.Version == 0 {
 		return hsm.Key{}, fmt.Errorf("%w: a KEK has a name of 1 to %d bytes and a version from 1", kms.ErrInvalid, maxName)
 	}
-	return hsm.Key{Label: p.cfg.Prefix + ref.String(), Mechanism: p.cfg.mechanism(ref.Name)}, nil
+	return hsm.Key{Label: c.Prefix + ref.String(), Mechanism: c.mechanism(ref.Name)}, nil
 }
 
 // translate puts the contract's sentinel before an error of package hsm and keeps
