@@ -12,6 +12,15 @@ type Key struct {
 	Mechanism Mechanism
 }
 
+// Labels are those that objects of a key of this label may have, whatever its mechanism.
+func (k Key) Labels() []string {
+	var out []string
+	for _, suffix := range suffixes() {
+		out = append(out, k.Label+suffix)
+	}
+	return out
+}
+
 // KeyInfo is what the token says of a key.
 type KeyInfo struct {
 	Key

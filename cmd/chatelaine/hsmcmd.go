@@ -14,12 +14,12 @@ import (
 // and need no KMS.
 func hsmCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "hsm", Short: "The HSM itself: examine it", Args: cobra.NoArgs,
+		Use: "hsm", Short: "The HSM itself: examine it, make keys in it before witnesses", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return usageError{errors.New("which command? Try `chatelaine hsm --help`")}
 		},
 	}
-	cmd.AddCommand(doctorCommand())
+	cmd.AddCommand(doctorCommand(), keyCeremonyCommand())
 	return cmd
 }
 

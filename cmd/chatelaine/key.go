@@ -100,7 +100,7 @@ func keyCreateCommand(a *admin) *cobra.Command {
 		},
 	}.command(a)
 	cmd.Flags().StringVar(&provider, "provider", "", "what holds it (default: the KMS's default)")
-	cmd.Flags().BoolVar(&adopt, "adopt", false, "take a key that the provider has and the registry does not know, after the registry was lost")
+	cmd.Flags().BoolVar(&adopt, "adopt", false, "take a key that the provider has and the registry does not know: from `chatelaine hsm ceremony`, or after the registry was lost")
 	return cmd
 }
 

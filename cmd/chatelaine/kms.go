@@ -47,7 +47,7 @@ func kmsCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "/etc/chatelaine/kms.yaml", "configuration file")
-	cmd.Flags().BoolVar(&recovering, "recover", false, "the state was lost, or put back from a backup: take over the keys of the token (see `chatelaine recover`)")
+	cmd.Flags().BoolVar(&recovering, "recover", false, "take over the keys of the token: the first start after `chatelaine hsm ceremony`, or the state was lost, or put back from a backup (see `chatelaine recover`)")
 	cmd.AddCommand(initTokenCommand())
 	return cmd
 }

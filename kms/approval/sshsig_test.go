@@ -257,7 +257,7 @@ func TestAKeyVerifiesItsOwnSignaturesAlone(t *testing.T) {
 	bare := key(rawPrefix + base64.StdEncoding.EncodeToString(alice.private.Public().(ed25519.PublicKey)))
 	raw := rawPrefix + base64.StdEncoding.EncodeToString(ed25519.Sign(alice.private, message))
 	for name, err := range map[string]error{
-		"SSH":  key(alice.line() + " a comment").Verify(message, alice.sign(message)),
+		"SSH":  key(alice.line()+" a comment").Verify(message, alice.sign(message)),
 		"bare": bare.Verify(message, raw),
 	} {
 		if err != nil {

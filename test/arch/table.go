@@ -115,6 +115,7 @@ func Table() []Folder {
 		{Dir: "kms/backup", Allow: []string{"kms", age}},
 		{Dir: "kms/config", Allow: []string{"kms/config/settings"}},
 		{Dir: "kms/config/settings", Allow: []string{yaml}},
+		{Dir: "kms/keyceremony", Allow: []string{"kms", "kms/approval", "kms/pkcs11", "hsm"}, Tests: []string{"kms/registry", "hsm/hsmtest", xcrypto}},
 		{Dir: "kms/kmstest", Allow: []string{"kms"}, Tests: []string{"kms/softkey", zap}},
 		{Dir: "kms/pkcs11", Allow: []string{"kms", "hsm", zap}, Tests: []string{"hsm/hsmtest", "kms/kmstest", "kms/registry", miekg}},
 		{Dir: "kms/softkey", Allow: []string{"kms", zap}, Tests: []string{"kms/kmstest"}},
