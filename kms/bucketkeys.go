@@ -114,12 +114,17 @@ func (m *Manager) makeEpoch(ctx context.Context, b stored[Bucket], cur stored[cu
 		return BucketKey{}, err
 	}
 	key.KEKVersion, key.Wrapped = ref.Version, wrapped
+	copied, copyIs, err := m.copyFor(ctx, key, secret)
+	if err != nil {
+		return BucketKey{}, err
+	}
+	key.Recovery = copied
 	record, err := put(keyPath(key.Space, key.ID), key)
 	next, err2 := put(cur.is.Key, current{ID: key.ID, Epoch: key.Epoch, Created: key.Created})
 	if err := errors.Join(err, err2); err != nil {
 		return BucketKey{}, err
 	}
-	t := Transaction{If: []Condition{b.is, cur.is, kekIs, absent(record.Key)}, Put: []Item{record, next}}
+	t := Transaction{If: append(copyIs, b.is, cur.is, kekIs, absent(record.Key)), Put: []Item{record, next}}
 	if err := m.registry.Commit(ctx, t); err != nil {
 		return BucketKey{}, err
 	}

@@ -99,6 +99,9 @@ func (m *Manager) wrappingKEK(ctx context.Context, name string) (Condition, erro
 	if err := checkName("KEK", name); err != nil {
 		return Condition{}, err
 	}
+	if name == m.recovery.KEK {
+		return Condition{}, fmt.Errorf("%w: KEK %q is for recovery alone", ErrInvalid, name)
+	}
 	kek, err := read[KEK](ctx, m.registry, kekPath(name))
 	if err != nil {
 		return Condition{}, fmt.Errorf("KEK %q: %w", name, invalidIfNotFound(err))

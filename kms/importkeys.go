@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// importBatch is how many bucket keys one transaction takes: each has a condition, and
-// one of its KEK.
+// importBatch is how many bucket keys one transaction takes: each has a condition, one of
+// its KEK, and perhaps a task; all together may have one of the recovery KEK.
 const importBatch = MaxTransaction/2 - 1
 
 // importKeys records bucket keys that the registry does not have, each only while its
@@ -28,16 +28,7 @@ func (m *Manager) importBatch(ctx context.Context, keys []BucketKey) error {
 	var t Transaction
 	seen := map[string]stored[KEK]{}
 	for _, k := range keys {
-		kek, ok := seen[k.KEK]
-		if !ok {
-			var err error
-			if kek, err = m.kekRecord(ctx, k.KEK); err != nil {
-				return err
-			}
-			seen[k.KEK] = kek
-			t.If = append(t.If, kek.is)
-		}
-		if err := kek.record.mayUnwrap(k.KEKVersion); err != nil {
+		if err := m.holdOn(ctx, &t, seen, k.ref(), k.Recovery.ref()); err != nil {
 			return err
 		}
 		old, err := readMaybe[BucketKey](ctx, m.registry, keyPath(k.Space, k.ID))
@@ -53,6 +44,13 @@ func (m *Manager) importBatch(ctx context.Context, keys []BucketKey) error {
 		}
 		t.If = append(t.If, old.is)
 		t.Put = append(t.Put, item)
+		if !k.Mirrored {
+			work, err := put(mirrorTaskPath(k.Space, k.ID), mirrorTask{Space: k.Space, ID: k.ID})
+			if err != nil {
+				return err
+			}
+			t.Put = append(t.Put, work)
+		}
 	}
 	if len(t.Put) == 0 {
 		return nil
@@ -60,16 +58,46 @@ func (m *Manager) importBatch(ctx context.Context, keys []BucketKey) error {
 	return m.registry.Commit(ctx, t)
 }
 
+// holdOn makes a transaction depend on KEK versions that may unwrap; on each KEK's record
+// once. The zero ref is none.
+func (m *Manager) holdOn(ctx context.Context, t *Transaction, seen map[string]stored[KEK], refs ...KeyRef) error {
+	for _, ref := range refs {
+		if ref == (KeyRef{}) {
+			continue
+		}
+		kek, ok := seen[ref.Name]
+		if !ok {
+			var err error
+			if kek, err = m.kekRecord(ctx, ref.Name); err != nil {
+				return err
+			}
+			seen[ref.Name] = kek
+			t.If = append(t.If, kek.is)
+		}
+		if err := kek.record.mayUnwrap(ref.Version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // recordRecovered records a bucket whose keys are recorded, and has the next write begin
 // an epoch after the newest: what else there was under that one's key, nobody knows.
 func (m *Manager) recordRecovered(ctx context.Context, p bucketPlan, newest uint64) error {
 	t := Transaction{If: append(p.is, p.current.is)}
-	if !p.bucket.exists() {
+	switch {
+	case !p.bucket.exists():
 		items, err := bucketItems(p.bucket.record)
 		if err != nil {
 			return err
 		}
 		t.Put = items
+	case p.noted:
+		item, err := put(p.bucket.is.Key, p.bucket.record)
+		if err != nil {
+			return err
+		}
+		t.Put = []Item{item}
 	}
 	item, err := put(currentPath(p.bucket.record.Space), current{ID: p.newestKey(newest), Epoch: newest})
 	if err != nil {

@@ -38,6 +38,11 @@ func (m *Manager) CreateKEK(ctx context.Context, name string, o KEKOptions) (KEK
 // EnsureKEK returns the KEK of this name, or creates it when the registry has
 // none. While another Manager creates it, EnsureKEK waits.
 func (m *Manager) EnsureKEK(ctx context.Context, name string) (KEK, error) {
+	return m.EnsureKEKOf(ctx, name, KEKOptions{})
+}
+
+// EnsureKEKOf is EnsureKEK with options for one that is created.
+func (m *Manager) EnsureKEKOf(ctx context.Context, name string, o KEKOptions) (KEK, error) {
 	for {
 		s, err := readMaybe[KEK](ctx, m.registry, kekPath(name))
 		if err != nil {
@@ -46,7 +51,7 @@ func (m *Manager) EnsureKEK(ctx context.Context, name string) (KEK, error) {
 		if s.record.Primary != 0 {
 			return s.record, nil
 		}
-		kek, err := m.CreateKEK(ctx, name, KEKOptions{})
+		kek, err := m.CreateKEK(ctx, name, o)
 		if !errors.Is(err, ErrConflict) {
 			return kek, err
 		}

@@ -37,6 +37,8 @@ type Config struct {
 	// CheckPolicy says what is wrong with access policies, as ErrInvalid. nil means
 	// that none can be put.
 	CheckPolicy func(PolicyDocument) error
+	// Recovery is what each bucket key is wrapped under beside its KEK. Zero: nothing.
+	Recovery RecoveryConfig
 	// Observer is told of calls to providers. It may be nil.
 	Observer Observer
 	Logger   *zap.Logger
@@ -57,6 +59,7 @@ type Manager struct {
 	checkPolicy func(PolicyDocument) error
 	epochPeriod time.Duration
 	development bool
+	recovery    RecoveryConfig
 	id          string        // tells this Manager from others that share the registry
 	making      sync.Map      // names of KEKs of which this Manager is making a version
 	jobs        chan struct{} // has Run look for jobs at once
@@ -81,6 +84,7 @@ func NewManager(ctx context.Context, c Config) (*Manager, error) {
 		checkPolicy: c.CheckPolicy,
 		epochPeriod: c.EpochPeriod,
 		development: c.Development,
+		recovery:    c.Recovery,
 		id:          rand.Text(),
 		jobs:        make(chan struct{}, 1),
 		log:         c.Logger.Named("kms"),
@@ -113,7 +117,7 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) validate() error {
-	errs := []error{checkName("default KEK", c.DefaultKEK)}
+	errs := []error{checkName("default KEK", c.DefaultKEK), c.Recovery.validate(c.DefaultKEK)}
 	if c.Registry == nil {
 		errs = append(errs, fmt.Errorf("%w: no registry", ErrInvalid))
 	}

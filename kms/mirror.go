@@ -29,12 +29,15 @@ type Mirror struct {
 	Bucket     string    `json:"bucket"`
 	Profile    Profile   `json:"profile"`
 	ETag       ETagMode  `json:"etag"`
+	// Recovery is the key wrapped a second time, where that was configured.
+	Recovery *RecoveryCopy `json:"recovery,omitempty"`
 }
 
 func newMirror(b Bucket, k BucketKey) Mirror {
 	return Mirror{
 		ID: k.ID, Space: k.Space, Epoch: k.Epoch, KEK: k.KEK, KEKVersion: k.KEKVersion,
 		Created: k.Created, Wrapped: k.Wrapped, Bucket: b.Name, Profile: b.Profile, ETag: b.ETag,
+		Recovery: k.Recovery,
 	}
 }
 
@@ -44,10 +47,23 @@ type mirrorForm struct {
 	Mirror
 }
 
-const mirrorKind = "bucket-key/1"
+// The kinds of mirrors. One with a recovery copy has a kind of its own, so that readers
+// that do not know such copies say so, and those without one stay as they were.
+const (
+	mirrorKind         = "bucket-key/1"
+	mirrorKindRecovery = "bucket-key/2"
+)
+
+// kind is the record's own.
+func (m Mirror) kind() string {
+	if m.Recovery != nil {
+		return mirrorKindRecovery
+	}
+	return mirrorKind
+}
 
 func (m Mirror) marshal() ([]byte, error) {
-	out, err := json.Marshal(mirrorForm{Chatelaine: mirrorKind, Mirror: m})
+	out, err := json.Marshal(mirrorForm{Chatelaine: m.kind(), Mirror: m})
 	if err != nil {
 		return nil, fmt.Errorf("encoding the mirror record: %w", err)
 	}
@@ -84,8 +100,11 @@ func parseMirror(data []byte) (Mirror, error) {
 }
 
 func (f mirrorForm) validate() error {
-	if f.Chatelaine != mirrorKind {
-		return fmt.Errorf("%w: kind %q, want %q", ErrInvalid, f.Chatelaine, mirrorKind)
+	if f.Chatelaine != f.kind() {
+		return fmt.Errorf("%w: kind %q, want %q", ErrInvalid, f.Chatelaine, f.kind())
+	}
+	if err := f.Recovery.validate(); err != nil {
+		return err
 	}
 	if err := checkSpace(f.Space); err != nil {
 		return err

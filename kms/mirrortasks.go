@@ -87,9 +87,9 @@ func (m *Manager) unmirrored(ctx context.Context, task mirrorTask) (Unmirrored, 
 	return Unmirrored{Bucket: b.record, ID: task.ID, Record: record}, err
 }
 
-// addStale notes that the backend may have a copy under another version.
+// addStale notes that the backend may have a copy under another version; nothing for none.
 func (k *BucketKey) addStale(ref KeyRef) {
-	if !slices.Contains(k.Stale, ref) {
+	if ref != (KeyRef{}) && !slices.Contains(k.Stale, ref) {
 		k.Stale = append(k.Stale, ref)
 	}
 }
@@ -97,10 +97,11 @@ func (k *BucketKey) addStale(ref KeyRef) {
 // confirm notes what a gateway wrote into the backend. A record that is not the
 // present one may have been written over it: then it has to be written again.
 func (k *BucketKey) confirm(written Mirror) {
-	if bytes.Equal(written.Wrapped, k.Wrapped) && written.KEK == k.KEK && written.KEKVersion == k.KEKVersion {
+	if bytes.Equal(written.Wrapped, k.Wrapped) && written.KEK == k.KEK && written.KEKVersion == k.KEKVersion && written.Recovery.equal(k.Recovery) {
 		k.Mirrored, k.Stale = true, nil
 		return
 	}
 	k.Mirrored = false
 	k.addStale(KeyRef{Name: written.KEK, Version: written.KEKVersion})
+	k.addStale(written.Recovery.ref())
 }

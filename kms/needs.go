@@ -13,6 +13,9 @@ type Need struct {
 	ID      string   `json:"id,omitempty"`     // of the bucket key or the access key
 	Bucket  string   `json:"bucket,omitempty"` // whose it is
 	Version uint32   `json:"version"`          // of the KEK; 0 where only its name is needed
+	// Recovery says of a bucket key whether it could be had without the KEK's provider.
+	// It is not in reports.
+	Recovery RecoveryState `json:"-"`
 }
 
 // NeedKind says what needs a KEK.
@@ -26,6 +29,10 @@ const (
 	NeedInstance  NeedKind = "instance-key" // the key that signs reports is
 	NeedBucket    NeedKind = "bucket"       // its next key would be wrapped under it
 	NeedDefault   NeedKind = "default"      // it is the KEK that is used where none is named
+	// NeedRecoveryCopy: the recovery copy of a bucket key is under it.
+	NeedRecoveryCopy NeedKind = "recovery-copy"
+	// NeedRecovery: it is the recovery KEK of the configuration.
+	NeedRecovery NeedKind = "recovery"
 )
 
 // Needs lists what needs a version of a KEK; for version 0, what needs any of them
@@ -61,8 +68,12 @@ func (m *Manager) needs(ctx context.Context, ref KeyRef) ([]Need, error) {
 	for _, b := range buckets {
 		names[b.Space] = b.Name
 	}
+	home, err := m.RecoveryHome(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range keys {
-		out = append(out, s.record.needs(ref, names[s.record.Space])...)
+		out = append(out, s.record.needs(ref, names[s.record.Space], home)...)
 	}
 	access, err := m.AccessKeys(ctx)
 	if err != nil {
@@ -85,10 +96,13 @@ func (r KeyRef) covers(other KeyRef) bool {
 	return r.Name == other.Name && (r.Version == 0 || r.Version == other.Version)
 }
 
-func (k BucketKey) needs(ref KeyRef, bucket string) []Need {
+func (k BucketKey) needs(ref KeyRef, bucket string, home RecoveryHome) []Need {
 	var out []Need
 	if ref.covers(k.ref()) {
-		out = append(out, Need{Kind: NeedBucketKey, ID: k.ID.String(), Bucket: bucket, Version: k.KEKVersion})
+		out = append(out, Need{Kind: NeedBucketKey, ID: k.ID.String(), Bucket: bucket, Version: k.KEKVersion, Recovery: home.State(k)})
+	}
+	if ref.covers(k.Recovery.ref()) {
+		out = append(out, Need{Kind: NeedRecoveryCopy, ID: k.ID.String(), Bucket: bucket, Version: k.Recovery.KEKVersion})
 	}
 	for _, stale := range k.Stale {
 		if ref.covers(stale) {
@@ -102,6 +116,9 @@ func (m *Manager) needsOfName(name string, buckets []Bucket) []Need {
 	var out []Need
 	if name == m.kek {
 		out = append(out, Need{Kind: NeedDefault})
+	}
+	if name == m.recovery.KEK {
+		out = append(out, Need{Kind: NeedRecovery})
 	}
 	for _, b := range buckets {
 		if b.KEK == name && b.State != BucketShredded {

@@ -6,12 +6,35 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
 // schema is the version of the records' JSON. A record of a newer schema is
 // refused: an old KMS must not write back what it half understands.
-const schema = 1
+//
+// A bucket key with a recovery copy has schemaRecovery; all else has the first, so that
+// without such copies nothing is written that an older KMS does not know.
+const (
+	schema         = 1
+	schemaRecovery = 2
+)
+
+// schemaOf is the oldest schema that has all of a record.
+func schemaOf(record any) int {
+	if k, ok := record.(BucketKey); ok && k.Recovery != nil {
+		return schemaRecovery
+	}
+	return schema
+}
+
+// newestSchema is the newest schema of records of a kind that this program knows.
+func newestSchema(key string) int {
+	if strings.HasPrefix(key, bucketKeysRoot) {
+		return schemaRecovery
+	}
+	return schema
+}
 
 // KeyID is the id of a bucket key: 16 random bytes, never used twice.
 type KeyID [16]byte
@@ -44,11 +67,13 @@ type BucketKey struct {
 	Wrapped    []byte    `json:"wrapped"`
 	// Mirrored: a gateway said that the record is in the backend too.
 	Mirrored bool `json:"mirrored"`
-	// Stale are KEK versions other than the present one under which a copy in the
-	// backend may still be wrapped. Whoever wraps the key anew adds the old one here,
+	// Stale are KEK versions under which a copy in the backend may still be wrapped that
+	// is not the present one; also the present version where the recovery copy differs. Whoever wraps the key anew adds the old one here,
 	// and it is empty again once the new record is mirrored: until then those
 	// versions must not be destroyed.
 	Stale []KeyRef `json:"stale,omitempty"`
+	// Recovery is the key wrapped a second time, where that was configured.
+	Recovery *RecoveryCopy `json:"recovery,omitempty"`
 }
 
 func (k BucketKey) ref() KeyRef { return KeyRef{Name: k.KEK, Version: k.KEKVersion} }
@@ -206,7 +231,7 @@ func put[T any](key string, record T) (Item, error) {
 	if err != nil {
 		return Item{}, fmt.Errorf("kms: encoding %q: %w", key, err)
 	}
-	value, err := json.Marshal(document{Schema: schema, Record: body})
+	value, err := json.Marshal(document{Schema: schemaOf(record), Record: body})
 	if err != nil {
 		return Item{}, fmt.Errorf("kms: encoding %q: %w", key, err)
 	}
@@ -219,8 +244,8 @@ func decode[T any](item Item) (stored[T], error) {
 	if err := json.Unmarshal(item.Value, &doc); err != nil {
 		return out, fmt.Errorf("kms: decoding %q: %w", item.Key, err)
 	}
-	if doc.Schema != schema {
-		return out, fmt.Errorf("kms: decoding %q: record has schema %d, this program knows %d", item.Key, doc.Schema, schema)
+	if newest := newestSchema(item.Key); doc.Schema < schema || doc.Schema > newest {
+		return out, fmt.Errorf("kms: decoding %q: record has schema %d, this program knows %d", item.Key, doc.Schema, newest)
 	}
 	if err := json.Unmarshal(doc.Record, &out.record); err != nil {
 		return out, fmt.Errorf("kms: decoding %q: %w", item.Key, err)

@@ -2,8 +2,11 @@ package kms
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
 	"time"
 )
@@ -14,7 +17,10 @@ type RecoveryOptions struct {
 	Apply bool
 	// Provider holds the KEKs that the registry does not know; empty means the default.
 	Provider string
-	Change   Change
+	// RecoveryKEK opens the recovery copies that are under the recovery KEK of the
+	// configuration, and not what is under the KEKs that mirrors name.
+	RecoveryKEK bool
+	Change      Change
 }
 
 // RecoveredBucket names a bucket whose mirrors are read. What is in the mirrors and not
@@ -34,8 +40,9 @@ type RecoveredBucket struct {
 }
 
 // Recovery rebuilds the records of buckets and bucket keys from mirrors (FORMAT.md
-// section 2). Each mirror is proved by unwrapping it. What the registry has is never
-// overwritten. It is used by one caller at a time: NewBucket, then AddMirror for each of
+// section 2). Each mirror is proved by unwrapping it, or its recovery copy. Keys that
+// were had from copies are wrapped anew, under a KEK that the registry has. What the
+// registry has is never overwritten. It is used by one caller at a time: NewBucket, then AddMirror for each of
 // its mirrors, then the next bucket, and in the end Finish, once.
 type Recovery struct {
 	m       *Manager
@@ -43,6 +50,8 @@ type Recovery struct {
 	keks    map[string]stored[KEK]
 	adopt   map[string][]uint32 // versions that the registry does not know, by KEK
 	buckets []*recovering
+	opened  hash.Hash // over the mirrors that were opened by their copies
+	copies  int       // how many they are
 }
 
 // recovering is what is known of one bucket.
@@ -50,6 +59,8 @@ type recovering struct {
 	RecoveredBucket
 	good   []Mirror // opened
 	report BucketReport
+	// secrets of the keys that were had from recovery copies
+	secrets map[KeyID]Secret
 }
 
 // maxEpoch is far beyond any epoch that was ever made: a mirror's is not authenticated,
@@ -67,7 +78,10 @@ func (m *Manager) NewRecovery(o RecoveryOptions) (*Recovery, error) {
 	if m.providers[o.Provider] == nil {
 		return nil, fmt.Errorf("kms: recovering: %w: no provider %q", ErrInvalid, o.Provider)
 	}
-	return &Recovery{m: m, o: o, keks: map[string]stored[KEK]{}, adopt: map[string][]uint32{}}, nil
+	if o.RecoveryKEK && m.recovery.KEK == "" {
+		return nil, fmt.Errorf("kms: recovering: %w: no recovery KEK is configured", ErrInvalid)
+	}
+	return &Recovery{m: m, o: o, keks: map[string]stored[KEK]{}, adopt: map[string][]uint32{}, opened: sha256.New()}, nil
 }
 
 // NewBucket begins with the next bucket. ErrInvalid.
@@ -75,7 +89,7 @@ func (r *Recovery) NewBucket(b RecoveredBucket) error {
 	if err := b.validate(); err != nil {
 		return fmt.Errorf("kms: recovering bucket %q: %w", b.Name, err)
 	}
-	r.buckets = append(r.buckets, &recovering{RecoveredBucket: b, report: BucketReport{
+	r.buckets = append(r.buckets, &recovering{RecoveredBucket: b, secrets: map[KeyID]Secret{}, report: BucketReport{
 		Name: b.Name, Store: b.Store, StoreName: b.StoreName, Owner: b.Owner,
 	}})
 	return nil
@@ -112,15 +126,39 @@ func (b RecoveredBucket) record(hint Mirror, created time.Time) Bucket {
 // .chatelaine/keys/. What is wrong with the mirror goes into the report; an error is
 // one that keeps all mirrors from being proved, such as ErrUnavailable.
 func (r *Recovery) AddMirror(ctx context.Context, name string, data []byte) error {
+	return r.add(name, data, func(mirror Mirror) (Secret, error) {
+		if r.o.RecoveryKEK {
+			return r.openCopy(ctx, mirror)
+		}
+		return Secret{}, r.prove(ctx, mirror)
+	})
+}
+
+// AddOpened is AddMirror for one whose recovery copy the caller has opened with the
+// offline key, and so has proved (Mirror.OpenRecovery).
+func (r *Recovery) AddOpened(name string, data []byte, secret Secret) error {
+	return r.add(name, data, func(Mirror) (Secret, error) { return secret, checkOpened(secret) })
+}
+
+// add takes a mirror that open proves. open's secret is that of a recovery copy.
+func (r *Recovery) add(name string, data []byte, open func(Mirror) (Secret, error)) error {
 	if len(r.buckets) == 0 {
 		return fmt.Errorf("kms: recovering mirror %q: %w: no bucket was named", name, ErrInvalid)
 	}
 	b := r.buckets[len(r.buckets)-1]
-	mirror, err := r.prove(ctx, name, data)
+	mirror, err := readMirror(name, data)
+	var secret Secret
+	if err == nil {
+		secret, err = open(mirror)
+	}
 	var refused refusal
 	switch {
 	case err == nil:
 		b.good = append(b.good, mirror)
+		if secret.Len() > 0 {
+			b.secrets[mirror.ID] = secret
+			r.note(name, data)
+		}
 	case errors.As(err, &refused):
 		b.report.Refused = append(b.report.Refused, MirrorProblem{Mirror: name, Problem: refused.Error()})
 	default:
@@ -134,8 +172,17 @@ type refusal struct{ error }
 
 func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
 
-// prove opens a mirror with the key that it names, or returns a refusal.
-func (r *Recovery) prove(ctx context.Context, name string, data []byte) (Mirror, error) {
+// note adds a mirror to those that were opened by their copies.
+func (r *Recovery) note(name string, data []byte) {
+	r.copies++
+	for _, part := range [][]byte{[]byte(name), data} {
+		_, _ = r.opened.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) // never fails
+		_, _ = r.opened.Write(part)                                                  // never fails
+	}
+}
+
+// readMirror parses a mirror, or returns a refusal.
+func readMirror(name string, data []byte) (Mirror, error) {
 	mirror, err := ParseMirror(data)
 	switch {
 	case err != nil:
@@ -145,29 +192,78 @@ func (r *Recovery) prove(ctx context.Context, name string, data []byte) (Mirror,
 	case mirror.Epoch > maxEpoch:
 		return Mirror{}, refuse("epoch %d is none that was ever made", mirror.Epoch)
 	}
-	key := mirror.key()
-	p, err := r.providerFor(ctx, key.ref())
-	if err != nil {
-		return Mirror{}, err
-	}
-	secret, err := p.Unwrap(ctx, key.ref(), key.binding(), key.Wrapped)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return Mirror{}, refuse("the token has no key %s: that is destroyed, or this is another token, or the mirror an old copy", key.ref())
-	case errors.Is(err, ErrCorrupt):
-		return Mirror{}, refuse("%s does not open it: it was tampered with, or this is another token", key.ref())
-	case errors.Is(err, ErrInvalid), errors.Is(err, ErrUnsafe), errors.Is(err, ErrAmbiguous):
-		return Mirror{}, refuse("%s cannot open it: %w", key.ref(), err)
-	case err != nil:
-		return Mirror{}, err
-	}
-	if NewSecret(secret).Len() != 32 {
-		return Mirror{}, refuse("it holds %d bytes, and a bucket key has 32", len(secret))
-	}
 	return mirror, nil
 }
 
-// key is the record of the registry that a mirror shows.
+// prove opens a mirror with the key that it names, or returns a refusal.
+func (r *Recovery) prove(ctx context.Context, mirror Mirror) error {
+	key := mirror.key()
+	p, err := r.providerFor(ctx, key.ref())
+	if err != nil {
+		return err
+	}
+	secret, err := p.Unwrap(ctx, key.ref(), key.binding(), key.Wrapped)
+	if err != nil {
+		return refusalOf(key.ref(), err)
+	}
+	if NewSecret(secret).Len() != 32 {
+		return refuse("it holds %d bytes, and a bucket key has 32", len(secret))
+	}
+	return nil
+}
+
+// openCopy opens a mirror's recovery copy with the recovery KEK, or returns a refusal.
+func (r *Recovery) openCopy(ctx context.Context, mirror Mirror) (Secret, error) {
+	c := mirror.Recovery
+	switch {
+	case c == nil:
+		return Secret{}, refuse("it has no recovery copy: only the KEK that it names opens it")
+	case c.KEK == "":
+		return Secret{}, refuse("its recovery copy is under RSA key %s, not under a KEK", c.RSA)
+	case c.KEK != r.m.recovery.KEK:
+		return Secret{}, refuse("its recovery copy is under %s, and the recovery KEK is %q", c.ref(), r.m.recovery.KEK)
+	}
+	s, err := r.kek(ctx, c.KEK)
+	if err != nil {
+		return Secret{}, err
+	}
+	if err := s.record.mayUnwrap(c.KEKVersion); err != nil {
+		return Secret{}, refuse("its recovery copy cannot be opened: %w", err)
+	}
+	p, err := r.m.providerOf(&s.record, c.KEKVersion)
+	if err != nil {
+		return Secret{}, err
+	}
+	secret, err := p.Unwrap(ctx, c.ref(), mirror.key().recoveryBinding(), c.Wrapped)
+	if err != nil {
+		return Secret{}, refusalOf(c.ref(), err)
+	}
+	return NewSecret(secret), checkOpened(NewSecret(secret))
+}
+
+// checkOpened refuses what cannot be a bucket key.
+func checkOpened(secret Secret) error {
+	if n := secret.Len(); n != 32 {
+		return refuse("its recovery copy holds %d bytes, and a bucket key has 32", n)
+	}
+	return nil
+}
+
+// refusalOf makes a refusal of an error of an unwrapping that is about the mirror.
+func refusalOf(ref KeyRef, err error) error {
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return refuse("the token has no key %s: that is destroyed, or this is another token, or the mirror an old copy", ref)
+	case errors.Is(err, ErrCorrupt):
+		return refuse("%s does not open it: it was tampered with, or this is another token", ref)
+	case errors.Is(err, ErrInvalid), errors.Is(err, ErrUnsafe), errors.Is(err, ErrAmbiguous):
+		return refuse("%s cannot open it: %w", ref, err)
+	}
+	return err
+}
+
+// key is the record of the registry that a mirror shows. It has no recovery copy: that
+// of the mirror need not be one that the KMS made, and the rewrapping makes another.
 func (m Mirror) key() BucketKey {
 	return BucketKey{
 		ID: m.ID, Space: m.Space, Epoch: m.Epoch, KEK: m.KEK, KEKVersion: m.KEKVersion,

@@ -28,7 +28,13 @@ type lost struct {
 
 func newLost(t *testing.T) *lost {
 	t.Helper()
-	l := &lost{fixture: newFixture(t), mirrors: map[string]map[string][]byte{}, secrets: map[kms.KeyID]kms.Secret{}, spaces: map[string]string{}}
+	return losing(t, newFixture(t))
+}
+
+// losing fills a KMS whose default KEK is there.
+func losing(t *testing.T, f *fixture) *lost {
+	t.Helper()
+	l := &lost{fixture: f, mirrors: map[string]map[string][]byte{}, secrets: map[kms.KeyID]kms.Secret{}, spaces: map[string]string{}}
 	if _, err := l.CreateKEK(t.Context(), "other", kms.KEKOptions{}); err != nil {
 		t.Fatal(err)
 	}

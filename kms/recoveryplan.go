@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -73,6 +74,9 @@ func (r RecoveryReport) Clean() bool {
 func (r *Recovery) Finish(ctx context.Context) (RecoveryReport, error) {
 	report := RecoveryReport{Applied: r.o.Apply}
 	r.refuseTwins()
+	if err := r.permit(ctx); err != nil {
+		return report, fmt.Errorf("kms: recovering: %w", err)
+	}
 	for _, b := range r.buckets {
 		if err := r.settle(ctx, b); err != nil {
 			return report, fmt.Errorf("kms: recovering bucket %q: %w", b.Name, err)
@@ -83,6 +87,25 @@ func (r *Recovery) Finish(ctx context.Context) (RecoveryReport, error) {
 	keys, err := r.m.AccessKeys(ctx)
 	report.Users = len(keys) > 0
 	return report, err
+}
+
+// permit asks the rules of dual control about keys that were had from recovery copies:
+// nothing but the caller's word says what they are, so they come in as a backup does, and
+// like one freely where there is nothing yet.
+func (r *Recovery) permit(ctx context.Context) error {
+	if !r.o.Apply || r.copies == 0 {
+		return nil
+	}
+	items, err := r.m.registry.List(ctx, "")
+	if err != nil || !slices.ContainsFunc(items, func(i Item) bool { return decides(i.Key) }) {
+		return err
+	}
+	grant, err := r.m.gate.Permit(ctx, r.o.Change.operation(ActionRestore, RegistryResource,
+		map[string]string{"digest": hex.EncodeToString(r.opened.Sum(nil)), "from": "recovery copies"}))
+	if err != nil || len(grant.If)+len(grant.Put) == 0 {
+		return err
+	}
+	return r.m.registry.Commit(ctx, Transaction{If: grant.If, Put: grant.Put})
 }
 
 // refuseTwins finds the space of each bucket, and refuses those of which two have the
@@ -162,6 +185,7 @@ type bucketPlan struct {
 	newest  KeyID       // of all mirrors
 	current stored[current]
 	is      []Condition
+	noted   bool // the bucket's record has a new line
 }
 
 // plan compares a bucket with the registry. It writes nothing.
@@ -177,8 +201,69 @@ func (r *Recovery) plan(ctx context.Context, b *recovering) (bucketPlan, error) 
 	if p.current, err = readMaybe[current](ctx, r.m.registry, currentPath(b.report.Space)); err != nil {
 		return p, err
 	}
+	if err := r.chooseKEK(ctx, b, &p); err != nil || b.report.Outcome == RecoveryConflict {
+		return p, err
+	}
 	b.compare(&p, records(known))
 	return p, nil
+}
+
+// chooseKEK finds the KEK that keys from recovery copies are to be under. Nothing is
+// adopted for them: what their mirrors name is lost.
+func (r *Recovery) chooseKEK(ctx context.Context, b *recovering, p *bucketPlan) error {
+	if len(b.secrets) == 0 {
+		return nil
+	}
+	name := b.good[len(b.good)-1].KEK // a hint, as all else that the newest mirror says
+	switch {
+	case p.bucket.exists():
+		name = p.bucket.record.KEK
+	case b.KEK != "":
+		name = b.KEK
+	}
+	_, err := r.m.wrappingKEK(ctx, name)
+	if errors.Is(err, ErrInvalid) && !p.bucket.exists() && b.KEK == "" {
+		b.warn("its mirrors name KEK %q, which this KMS has not: it comes under %q", name, r.m.kek)
+		name = r.m.kek
+		_, err = r.m.wrappingKEK(ctx, name)
+	}
+	if errors.Is(err, ErrInvalid) {
+		b.conflict("its keys cannot be wrapped: %v", err)
+		return nil
+	}
+	b.KEK = name
+	return err
+}
+
+// wrapOpened wraps keys from recovery copies under the bucket's KEK. Gateways are to
+// write their mirrors anew.
+func (r *Recovery) wrapOpened(ctx context.Context, b *recovering, p *bucketPlan) error {
+	for i := range p.keys {
+		k := &p.keys[i]
+		secret, ok := b.secrets[k.ID]
+		if !ok {
+			continue
+		}
+		ref, wrapped, _, err := r.m.wrap(ctx, p.bucket.record.KEK, k.binding(), secret)
+		if err != nil {
+			return err
+		}
+		k.KEK, k.KEKVersion, k.Wrapped, k.Mirrored = ref.Name, ref.Version, wrapped, false
+		if k.Recovery, _, err = r.m.copyFor(ctx, *k, secret); err != nil {
+			return err
+		}
+		r.m.log.Warn("bucket key had from its recovery copy", zap.String("bucket", b.Name), zap.Stringer("bucket_key", k.ID),
+			zap.Uint64("epoch", k.Epoch), zap.Stringer("key", ref), zap.String("actor", r.o.Change.actor()))
+	}
+	return nil
+}
+
+// noteOpened writes into a bucket's history that keys of it came from recovery copies.
+func (r *Recovery) noteOpened(b *recovering, p *bucketPlan) {
+	if len(b.secrets) > 0 {
+		p.bucket.record.note(fmt.Sprintf("recovered %d keys from recovery copies", len(p.keys)), r.o.Change)
+		p.noted = true
+	}
 }
 
 // place finds the bucket's record in the registry, or makes sure that there is room.
@@ -287,7 +372,11 @@ func (r *Recovery) apply(ctx context.Context, b *recovering, p bucketPlan) error
 	if b.report.Outcome == RecoveryNothing {
 		return nil
 	}
-	err := r.adoptKEKs(ctx, p)
+	r.noteOpened(b, &p)
+	err := r.wrapOpened(ctx, b, &p)
+	if err == nil {
+		err = r.adoptKEKs(ctx, p)
+	}
 	if err == nil {
 		err = r.m.importKeys(ctx, p.keys)
 	}
@@ -335,7 +424,7 @@ func (r *Recovery) adopted() []KeyRef {
 	for _, b := range r.buckets {
 		for _, m := range b.good {
 			ref := m.key().ref()
-			if slices.Contains(r.adopt[ref.Name], ref.Version) && !slices.Contains(out, ref) {
+			if _, copied := b.secrets[m.ID]; !copied && slices.Contains(r.adopt[ref.Name], ref.Version) && !slices.Contains(out, ref) {
 				out = append(out, ref)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +14,8 @@ import (
 
 // Rewrapping moves what is wrapped under older versions of a KEK to where it belongs:
 // bucket keys to the primary version of their bucket's KEK, secrets of access keys and
-// the instance's own key to that of the default KEK. What a record wraps does not
+// the instance's own key to that of the default KEK. Bucket keys get the recovery copy
+// that is configured, where they have another or none. What a record wraps does not
 // change, nor does a bucket key's id, so no object is touched.
 //
 // A job has no list of what is done: whatever is still wrapped elsewhere is what is
@@ -409,18 +411,25 @@ func (r *runner) leftBucketKeys(ctx context.Context, home func(kek string) KeyRe
 	if err != nil {
 		return nil, err
 	}
+	recovery, err := r.RecoveryHome(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var out []item
 	for _, s := range keys {
 		kek, ok := kekOf[s.record.Space] // or else it was removed just now
-		if ok && s.record.KEK == r.job.KEK && s.record.ref() != home(kek) {
+		moves := s.record.KEK == r.job.KEK && s.record.ref() != home(kek)
+		copies := (s.record.KEK == r.job.KEK || s.record.Recovery.ref().Name == r.job.KEK) && recovery.wanting(s.record)
+		if ok && (moves || copies) {
 			out = append(out, func(ctx context.Context) error { return r.rewrapBucketKey(ctx, s.record.Space, s.record.ID) })
 		}
 	}
 	return out, nil
 }
 
-// rewrapBucketKey wraps a bucket key under the primary version of its bucket's KEK. The
-// old version is needed until a gateway has written the mirror anew.
+// rewrapBucketKey wraps a bucket key under the primary version of its bucket's KEK, and
+// for a recovery where that is configured. Old versions are needed until a gateway has
+// written the mirror anew.
 func (m *Manager) rewrapBucketKey(ctx context.Context, space string, id KeyID) error {
 	err := retry(ctx, func() error {
 		b, err := m.bucketOf(ctx, space)
@@ -432,11 +441,18 @@ func (m *Manager) rewrapBucketKey(ctx context.Context, space string, id KeyID) e
 			return err
 		}
 		ref, wrapped, kekIs, err := m.rewrap(ctx, s.record.ref(), b.record.KEK, s.record.binding(), s.record.Wrapped)
-		if err != nil || wrapped == nil {
+		if err != nil {
 			return err
 		}
-		t := Transaction{If: []Condition{s.is, b.is, kekIs}}
-		if err := t.putRewrapped(s.record, ref, wrapped); err != nil {
+		key, copyIs, err := m.renewCopy(ctx, s.record)
+		if err != nil || wrapped == nil && key.Recovery.equal(s.record.Recovery) {
+			return err
+		}
+		if wrapped != nil {
+			key.KEK, key.KEKVersion, key.Wrapped = ref.Name, ref.Version, wrapped
+		}
+		t := Transaction{If: append(copyIs, s.is, b.is, kekIs)}
+		if err := t.putRewrapped(s.record, key); err != nil {
 			return err
 		}
 		return m.registry.Commit(ctx, t)
@@ -450,10 +466,33 @@ func (m *Manager) rewrapBucketKey(ctx context.Context, space string, id KeyID) e
 	return nil
 }
 
-// putRewrapped adds a key that was wrapped anew, and the task to mirror it.
-func (t *Transaction) putRewrapped(k BucketKey, ref KeyRef, wrapped []byte) error {
-	k.addStale(k.ref())
-	k.KEK, k.KEKVersion, k.Wrapped, k.Mirrored = ref.Name, ref.Version, wrapped, false
+// renewCopy gives a key the recovery copy that is configured, where it has another or
+// none, with the conditions that the record is written on.
+func (m *Manager) renewCopy(ctx context.Context, k BucketKey) (BucketKey, []Condition, error) {
+	home, err := m.RecoveryHome(ctx)
+	if err != nil || !home.wanting(k) {
+		return k, nil, err
+	}
+	secret, _, err := m.unwrap(ctx, k.ref(), k.binding(), k.Wrapped)
+	if err != nil {
+		return k, nil, err
+	}
+	copied, is, err := m.copyFor(ctx, k, secret)
+	if err == nil {
+		k.Recovery = copied
+	}
+	return k, is, err
+}
+
+// putRewrapped adds a key that was wrapped anew, and the task to mirror it. The copy in
+// the backend is as the key was before.
+func (t *Transaction) putRewrapped(before, k BucketKey) error {
+	k.Stale = slices.Clone(k.Stale)
+	k.addStale(before.ref())
+	if ref := before.Recovery.ref(); ref != k.Recovery.ref() {
+		k.addStale(ref)
+	}
+	k.Mirrored = false
 	record, err := put(keyPath(k.Space, k.ID), k)
 	work, err2 := put(mirrorTaskPath(k.Space, k.ID), mirrorTask{Space: k.Space, ID: k.ID})
 	t.Put = append(t.Put, record, work)

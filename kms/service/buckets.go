@@ -59,9 +59,13 @@ func (b *bucketAPI) GetBucket(ctx context.Context, r *kmsv1.GetBucketRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	home, err := b.manager.RecoveryHome(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out := bucketDetails(found)
 	for _, k := range keys {
-		out.Keys = append(out.Keys, bucketKeyDetails(k))
+		out.Keys = append(out.Keys, bucketKeyDetails(k, home))
 	}
 	return &kmsv1.GetBucketResponse{Bucket: out}, nil
 }
@@ -122,10 +126,10 @@ func bucketDetails(b kms.Bucket) *kmsv1.BucketDetails {
 	}
 }
 
-func bucketKeyDetails(k kms.BucketKey) *kmsv1.BucketKeyDetails {
+func bucketKeyDetails(k kms.BucketKey, home kms.RecoveryHome) *kmsv1.BucketKeyDetails {
 	out := &kmsv1.BucketKeyDetails{
 		Id: k.ID.String(), Epoch: k.Epoch, Kek: refMessage(kms.KeyRef{Name: k.KEK, Version: k.KEKVersion}),
-		Created: timestamppb.New(k.Created), Mirrored: k.Mirrored,
+		Created: timestamppb.New(k.Created), Mirrored: k.Mirrored, Recovery: string(home.State(k)),
 	}
 	for _, ref := range k.Stale {
 		out.Stale = append(out.Stale, refMessage(ref))

@@ -163,7 +163,7 @@ func (k *keyAPI) NeedsOfKEK(ctx context.Context, r *kmsv1.NeedsOfKEKRequest) (*k
 	}
 	out := &kmsv1.NeedsOfKEKResponse{Count: uint64(len(needs))}
 	for _, n := range needs[:min(len(needs), maxNeeds)] {
-		out.Needs = append(out.Needs, &kmsv1.Need{Kind: string(n.Kind), Id: n.ID, Bucket: n.Bucket, Version: n.Version})
+		out.Needs = append(out.Needs, &kmsv1.Need{Kind: string(n.Kind), Id: n.ID, Bucket: n.Bucket, Version: n.Version, Recovery: string(n.Recovery)})
 	}
 	return out, nil
 }

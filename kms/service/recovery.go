@@ -55,11 +55,14 @@ func (a *recoveryAPI) recoverNext(ctx context.Context, recovery *kms.Recovery, m
 	case *kmsv1.RecoverRequest_Bucket:
 		return recovery, recovery.NewBucket(recoveredBucket(what.Bucket))
 	case *kmsv1.RecoverRequest_Mirror:
+		if opened := what.Mirror.GetOpened(); len(opened) > 0 {
+			return recovery, recovery.AddOpened(what.Mirror.GetName(), what.Mirror.GetRecord(), kms.NewSecret(opened))
+		}
 		return recovery, recovery.AddMirror(ctx, what.Mirror.GetName(), what.Mirror.GetRecord())
 	case *kmsv1.RecoverRequest_Options:
 		return a.manager.NewRecovery(kms.RecoveryOptions{
 			Apply: options.Options.GetApply(), Provider: options.Options.GetProvider(),
-			Change: changeOf(ctx, options.Options.GetChange()),
+			RecoveryKEK: options.Options.GetRecoveryKek(), Change: changeOf(ctx, options.Options.GetChange()),
 		})
 	default:
 		return nil, fmt.Errorf("service: recovering: %w: a message with nothing in it", kms.ErrInvalid)

@@ -102,13 +102,16 @@ func (x *BucketDetails) GetEpochObjects() uint64 {
 }
 
 type BucketKeyDetails struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // 32 hex digits
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Kek           *KeyVersion            `protobuf:"bytes,3,opt,name=kek,proto3" json:"kek,omitempty"`
-	Created       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created,proto3" json:"created,omitempty"`
-	Mirrored      bool                   `protobuf:"varint,5,opt,name=mirrored,proto3" json:"mirrored,omitempty"`
-	Stale         []*KeyVersion          `protobuf:"bytes,6,rep,name=stale,proto3" json:"stale,omitempty"` // under which the copy in the backend may still be
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // 32 hex digits
+	Epoch    uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Kek      *KeyVersion            `protobuf:"bytes,3,opt,name=kek,proto3" json:"kek,omitempty"`
+	Created  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created,proto3" json:"created,omitempty"`
+	Mirrored bool                   `protobuf:"varint,5,opt,name=mirrored,proto3" json:"mirrored,omitempty"`
+	Stale    []*KeyVersion          `protobuf:"bytes,6,rep,name=stale,proto3" json:"stale,omitempty"` // under which the copy in the backend may still be
+	// Of the recovery copy: "yes"; "none", and it is to be rewrapped; "old", under another
+	// key than the configured one; empty where none is configured.
+	Recovery      string `protobuf:"bytes,7,opt,name=recovery,proto3" json:"recovery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -183,6 +186,13 @@ func (x *BucketKeyDetails) GetStale() []*KeyVersion {
 		return x.Stale
 	}
 	return nil
+}
+
+func (x *BucketKeyDetails) GetRecovery() string {
+	if x != nil {
+		return x.Recovery
+	}
+	return ""
 }
 
 type RegisterNewBucketRequest struct {
@@ -988,14 +998,15 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\fepoch_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vepochPeriod\x125\n" +
 	"\ahistory\x18\x03 \x03(\v2\x1b.chatelaine.kms.v1.KeyEventR\ahistory\x127\n" +
 	"\x04keys\x18\x04 \x03(\v2#.chatelaine.kms.v1.BucketKeyDetailsR\x04keys\x12#\n" +
-	"\repoch_objects\x18\x05 \x01(\x04R\fepochObjects\"\xf0\x01\n" +
+	"\repoch_objects\x18\x05 \x01(\x04R\fepochObjects\"\x8c\x02\n" +
 	"\x10BucketKeyDetails\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12/\n" +
 	"\x03kek\x18\x03 \x01(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x03kek\x124\n" +
 	"\acreated\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1a\n" +
 	"\bmirrored\x18\x05 \x01(\bR\bmirrored\x123\n" +
-	"\x05stale\x18\x06 \x03(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x05stale\"\xcf\x02\n" +
+	"\x05stale\x18\x06 \x03(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x05stale\x12\x1a\n" +
+	"\brecovery\x18\a \x01(\tR\brecovery\"\xcf\x02\n" +
 	"\x18RegisterNewBucketRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1d\n" +

@@ -1594,10 +1594,11 @@ func (x *NeedsOfKEKResponse) GetCount() uint64 {
 
 type Need struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`        // "bucket-key", "mirror", "access-key", "bucket", "default"
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`            // of the bucket key or access key
-	Bucket        string                 `protobuf:"bytes,3,opt,name=bucket,proto3" json:"bucket,omitempty"`    // where it is one's
-	Version       uint32                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"` // of the KEK; 0 where only its name is needed
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`         // "bucket-key", "mirror", "access-key", "bucket", "default", "recovery-copy", ...
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`             // of the bucket key or access key
+	Bucket        string                 `protobuf:"bytes,3,opt,name=bucket,proto3" json:"bucket,omitempty"`     // where it is one's
+	Version       uint32                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`  // of the KEK; 0 where only its name is needed
+	Recovery      string                 `protobuf:"bytes,5,opt,name=recovery,proto3" json:"recovery,omitempty"` // of a bucket key: as in BucketKeyDetails
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1658,6 +1659,13 @@ func (x *Need) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *Need) GetRecovery() string {
+	if x != nil {
+		return x.Recovery
+	}
+	return ""
 }
 
 // KeyVersion names one version of a KEK.
@@ -1826,12 +1834,13 @@ const file_kms_service_kmsv1_keys_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\rR\aversion\"Y\n" +
 	"\x12NeedsOfKEKResponse\x12-\n" +
 	"\x05needs\x18\x01 \x03(\v2\x17.chatelaine.kms.v1.NeedR\x05needs\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x04R\x05count\"\\\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"x\n" +
 	"\x04Need\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
 	"\x06bucket\x18\x03 \x01(\tR\x06bucket\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\rR\aversion\"8\n" +
+	"\aversion\x18\x04 \x01(\rR\aversion\x12\x1a\n" +
+	"\brecovery\x18\x05 \x01(\tR\brecovery\"8\n" +
 	"\n" +
 	"KeyVersion\x12\x10\n" +
 	"\x03kek\x18\x01 \x01(\tR\x03kek\x12\x18\n" +

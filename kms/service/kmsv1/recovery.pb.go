@@ -124,10 +124,13 @@ func (*RecoverRequest_Bucket) isRecoverRequest_What() {}
 func (*RecoverRequest_Mirror) isRecoverRequest_What() {}
 
 type RecoverOptions struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Apply         bool                   `protobuf:"varint,1,opt,name=apply,proto3" json:"apply,omitempty"`
-	Provider      string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"` // of KEKs that the registry does not know; empty: the default
-	Change        *Change                `protobuf:"bytes,3,opt,name=change,proto3" json:"change,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Apply    bool                   `protobuf:"varint,1,opt,name=apply,proto3" json:"apply,omitempty"`
+	Provider string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"` // of KEKs that the registry does not know; empty: the default
+	Change   *Change                `protobuf:"bytes,3,opt,name=change,proto3" json:"change,omitempty"`
+	// Open the recovery copies that are under the recovery KEK of the KMS's configuration,
+	// not what is under the KEKs that mirrors name.
+	RecoveryKek   bool `protobuf:"varint,4,opt,name=recovery_kek,json=recoveryKek,proto3" json:"recovery_kek,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -181,6 +184,13 @@ func (x *RecoverOptions) GetChange() *Change {
 		return x.Change
 	}
 	return nil
+}
+
+func (x *RecoverOptions) GetRecoveryKek() bool {
+	if x != nil {
+		return x.RecoveryKek
+	}
+	return false
 }
 
 type RecoverBucket struct {
@@ -285,9 +295,12 @@ func (x *RecoverBucket) GetEtag() string {
 }
 
 type RecoverMirror struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // of its object, after .chatelaine/keys/
-	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"` // at most 8 KiB
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // of its object, after .chatelaine/keys/
+	Record []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"` // at most 8 KiB
+	// The bucket key, 32 bytes, where the caller has opened the record's recovery copy with
+	// the offline key, and checked who signed it. The KMS wraps it anew.
+	Opened        []byte `protobuf:"bytes,3,opt,name=opened,proto3" json:"opened,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -332,6 +345,13 @@ func (x *RecoverMirror) GetName() string {
 func (x *RecoverMirror) GetRecord() []byte {
 	if x != nil {
 		return x.Record
+	}
+	return nil
+}
+
+func (x *RecoverMirror) GetOpened() []byte {
+	if x != nil {
+		return x.Opened
 	}
 	return nil
 }
@@ -1306,11 +1326,12 @@ const file_kms_service_kmsv1_recovery_proto_rawDesc = "" +
 	"\aoptions\x18\x01 \x01(\v2!.chatelaine.kms.v1.RecoverOptionsH\x00R\aoptions\x12:\n" +
 	"\x06bucket\x18\x02 \x01(\v2 .chatelaine.kms.v1.RecoverBucketH\x00R\x06bucket\x12:\n" +
 	"\x06mirror\x18\x03 \x01(\v2 .chatelaine.kms.v1.RecoverMirrorH\x00R\x06mirrorB\x06\n" +
-	"\x04what\"u\n" +
+	"\x04what\"\x98\x01\n" +
 	"\x0eRecoverOptions\x12\x14\n" +
 	"\x05apply\x18\x01 \x01(\bR\x05apply\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x121\n" +
-	"\x06change\x18\x03 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\"\xc4\x01\n" +
+	"\x06change\x18\x03 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\x12!\n" +
+	"\frecovery_kek\x18\x04 \x01(\bR\vrecoveryKek\"\xc4\x01\n" +
 	"\rRecoverBucket\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1d\n" +
@@ -1320,10 +1341,11 @@ const file_kms_service_kmsv1_recovery_proto_rawDesc = "" +
 	"\x05space\x18\x05 \x01(\tR\x05space\x12\x10\n" +
 	"\x03kek\x18\x06 \x01(\tR\x03kek\x12\x18\n" +
 	"\aprofile\x18\a \x01(\tR\aprofile\x12\x12\n" +
-	"\x04etag\x18\b \x01(\tR\x04etag\";\n" +
+	"\x04etag\x18\b \x01(\tR\x04etag\"S\n" +
 	"\rRecoverMirror\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06record\x18\x02 \x01(\fR\x06record\"\xaf\x01\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\x12\x16\n" +
+	"\x06opened\x18\x03 \x01(\fR\x06opened\"\xaf\x01\n" +
 	"\x0fRecoverResponse\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\bR\aapplied\x12<\n" +
 	"\abuckets\x18\x02 \x03(\v2\".chatelaine.kms.v1.RecoveredBucketR\abuckets\x12\x18\n" +

@@ -22,4 +22,10 @@ func (x *CreateAccessKeyResponse) Format(f fmt.State, _ rune) { hide(f, "CreateA
 // Format hides the secret.
 func (x *RevealAccessKeyResponse) Format(f fmt.State, _ rune) { hide(f, "RevealAccessKeyResponse") }
 
+// Format shows nothing of the message: it may hold a bucket key.
+func (x *RecoverRequest) Format(f fmt.State, _ rune) { hide(f, "RecoverRequest") }
+
+// Format shows nothing of the message: it may hold a bucket key.
+func (x *RecoverMirror) Format(f fmt.State, _ rune) { hide(f, "RecoverMirror") }
+
 func hide(f fmt.State, name string) { _, _ = f.Write([]byte("kmsv1." + name + "(hidden)")) }
