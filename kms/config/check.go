@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"chatelaine/kms/config/settings"
+	"chatelaine/kms/offline"
 )
 
 func (c *Config) check(p *settings.Problems) {
@@ -22,6 +24,7 @@ func (c *Config) check(p *settings.Problems) {
 		}
 		other.check("providers."+name, p)
 	}
+	c.checkRecovery(p)
 	p.Required("kek", c.KEK)
 	between("lease", c.Lease, 3*time.Second, 5*time.Minute, p)
 	between("ttl", c.TTL, 10*time.Second, time.Hour, p)
@@ -42,6 +45,34 @@ func (c *Config) check(p *settings.Problems) {
 	}
 	p.OneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.OneOf("log.format", c.Log.Format, "json", "console")
+}
+
+func (c *Config) checkRecovery(p *settings.Problems) {
+	r := c.Recovery
+	if r == nil {
+		return
+	}
+	if (r.PublicKey == "") == (r.Provider == "") {
+		p.Add("recovery", "wants exactly one of public_key and provider")
+	}
+	if r.PublicKey != "" {
+		_, err := offline.ParsePublicKey([]byte(r.PublicKey))
+		switch {
+		case errors.Is(err, offline.ErrPrivate):
+			p.Add("recovery.public_key", "is a private key, which must never be here: take it away and keep it offline, and put in what `openssl pkey -pubout` makes of it")
+		case err != nil:
+			p.Add("recovery.public_key", "cannot be used: %v", err)
+		}
+	}
+	if _, known := c.Providers[r.Provider]; r.Provider != "" && !known {
+		p.Add("recovery.provider", "is %q, want the name of one of providers: another than provider, with which it would be lost", r.Provider)
+	}
+	if r.KEK != "" && r.Provider == "" {
+		p.Add("recovery.kek", "is given without a provider that has it")
+	}
+	if r.Name() != "" && r.Name() == c.KEK {
+		p.Add("recovery.kek", "is the default KEK, want another name")
+	}
 }
 
 func (c *Config) checkListen(p *settings.Problems) {

@@ -6,6 +6,7 @@
 package config
 
 import (
+	"cmp"
 	"time"
 
 	"chatelaine/kms/config/settings"
@@ -31,6 +32,10 @@ type Config struct {
 	// each key that `chatelaine key migrate` moves there. Provider is known there as
 	// pkcs11, transit or softkey, or by its own name.
 	Providers map[string]Provider `yaml:"providers"`
+	// Recovery is what each bucket key is wrapped under beside its KEK, so that it can be
+	// had when the provider of that is lost. Absent: nothing, and with the provider all
+	// data is lost. Bucket keys from before get it by `chatelaine key rewrap`.
+	Recovery *Recovery `yaml:"recovery"`
 	// KEK is the name of the KEK that wraps access keys, and the bucket keys of
 	// buckets that name no other. main. It is made on the first start.
 	KEK string `yaml:"kek"`
@@ -90,6 +95,28 @@ type Provider struct {
 	PKCS11  *PKCS11  `yaml:"pkcs11"`
 	Transit *Transit `yaml:"transit"`
 	SoftKey *SoftKey `yaml:"softkey"`
+}
+
+// Recovery is either public_key, or provider with kek. It is for bucket keys, not for the
+// secrets of users.
+type Recovery struct {
+	// PublicKey is an RSA key in PEM, of 3072 to 8192 bits. Whoever has the private key
+	// and sees the backend can read everything, also what was blocked, and what was
+	// shredded where old copies of it are kept. It belongs where no network is.
+	PublicKey string `yaml:"public_key"`
+	// Provider is the name of one of Providers. No new bucket key is made, and so after
+	// an epoch nothing is written, while it does not serve.
+	Provider string `yaml:"provider"`
+	// KEK is the name of the KEK there, which is made on the first start. recovery.
+	KEK string `yaml:"kek"`
+}
+
+// Name is the name of the recovery KEK; empty where there is none.
+func (r *Recovery) Name() string {
+	if r == nil || r.Provider == "" {
+		return ""
+	}
+	return cmp.Or(r.KEK, "recovery")
 }
 
 // PKCS11 is a token of an HSM.

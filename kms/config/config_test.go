@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,37 @@ func TestWhatIsEncodedLoadsTheSame(t *testing.T) {
 	}
 }
 
+// key is a key that package offline has for tests, quoted for YAML.
+func key(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "offline", "testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Quote(string(text))
+}
+
+func TestARecoveryIsUnderAnRSAKeyOrWithAnotherProvider(t *testing.T) {
+	c, err := load(t, least+"recovery: {public_key: "+key(t, "public.pem")+"}\n")
+	if err != nil || c.Recovery.Name() != "" || !strings.HasPrefix(c.Recovery.PublicKey, "-----BEGIN PUBLIC KEY-----\n") {
+		t.Errorf("got %+v, %v", c.Recovery, err)
+	}
+	text, err := settings.Encode(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := load(t, string(text)); err != nil || !reflect.DeepEqual(again, c) {
+		t.Errorf("encoded and loaded: got %+v, %v", again, err)
+	}
+	c, err = load(t, least+"providers: {vault: {softkey: {dir: /d}}}\nrecovery: {provider: vault}\n")
+	if err != nil || c.Recovery.Name() != "recovery" {
+		t.Errorf("got %+v, %v", c.Recovery, err)
+	}
+	if c, err = load(t, least); err != nil || c.Recovery.Name() != "" {
+		t.Errorf("without one: got %+v, %v", c.Recovery, err)
+	}
+}
+
 func TestEachMistakeIsFound(t *testing.T) {
 	const tls = "tls: {cert_file: a, key_file: b, ca_file: c}\n"
 	tests := map[string]struct{ text, want string }{
@@ -135,6 +167,16 @@ func TestEachMistakeIsFound(t *testing.T) {
 		"admin without port":     {"admin_listen: localhost", "admin_listen: is"},
 		"log level":              {"log: {level: loud}", "log.level: is"},
 		"log format":             {"log: {format: xml}", "log.format: is"},
+		"recovery of nothing":    {"recovery: {}", "recovery: wants exactly one"},
+		"recovery twice":         {"recovery: {public_key: x, provider: b}\nproviders: {b: {softkey: {dir: d}}}", "recovery: wants exactly one"},
+		"recovery, no key":       {"recovery: {public_key: x}", "recovery.public_key: cannot be used"},
+		"recovery, small key":    {"recovery: {public_key: " + key(t, "small.pem") + "}", "recovery.public_key: cannot be used: offline: reading a key: key is not fit for recovery: it has 2048 bits"},
+		"recovery, private key":  {"recovery: {public_key: " + key(t, "private.pem") + "}", "recovery.public_key: is a private key, which must never be here"},
+		"recovery, locked key":   {"recovery: {public_key: " + key(t, "encrypted.pem") + "}", "recovery.public_key: is a private key, which must never be here"},
+		"recovery nowhere":       {"recovery: {provider: b}", `recovery.provider: is "b", want the name`},
+		"recovery by the first":  {"recovery: {provider: softkey}", `recovery.provider: is "softkey", want the name`},
+		"recovery by default":    {"recovery: {provider: b, kek: main}\nproviders: {b: {softkey: {dir: d}}}", "recovery.kek: is the default KEK"},
+		"recovery, KEK of RSA":   {"recovery: {public_key: x, kek: k}", "recovery.kek: is given without"},
 		"unknown key":            {"kke: x", "kke: is not a setting"},
 	}
 	for name, tc := range tests {
@@ -151,8 +193,8 @@ func TestEachMistakeIsFound(t *testing.T) {
 			if !errors.As(err, &found) || !strings.Contains(err.Error(), "\n  "+tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
-			if err != nil && strings.Contains(err.Error(), "123456") {
-				t.Errorf("the error tells the PIN: %v", err)
+			if err != nil && (strings.Contains(err.Error(), "123456") || strings.Contains(err.Error(), "-----BEGIN")) {
+				t.Errorf("the error tells a secret: %v", err)
 			}
 		})
 	}
