@@ -59,8 +59,9 @@ type recovering struct {
 	RecoveredBucket
 	good   []Mirror // opened
 	report BucketReport
-	// secrets of the keys that were had from recovery copies
+	// secrets of the keys, where a copy is to be made or was opened
 	secrets map[KeyID]Secret
+	copied  bool // they were had from recovery copies
 }
 
 // maxEpoch is far beyond any epoch that was ever made: a mirror's is not authenticated,
@@ -126,22 +127,21 @@ func (b RecoveredBucket) record(hint Mirror, created time.Time) Bucket {
 // .chatelaine/keys/. What is wrong with the mirror goes into the report; an error is
 // one that keeps all mirrors from being proved, such as ErrUnavailable.
 func (r *Recovery) AddMirror(ctx context.Context, name string, data []byte) error {
-	return r.add(name, data, func(mirror Mirror) (Secret, error) {
-		if r.o.RecoveryKEK {
-			return r.openCopy(ctx, mirror)
-		}
-		return Secret{}, r.prove(ctx, mirror)
-	})
+	open := r.prove
+	if r.o.RecoveryKEK {
+		open = r.openCopy
+	}
+	return r.add(name, data, r.o.RecoveryKEK, func(mirror Mirror) (Secret, error) { return open(ctx, mirror) })
 }
 
 // AddOpened is AddMirror for one whose recovery copy the caller has opened with the
 // offline key, and so has proved (Mirror.OpenRecovery).
 func (r *Recovery) AddOpened(name string, data []byte, secret Secret) error {
-	return r.add(name, data, func(Mirror) (Secret, error) { return secret, checkOpened(secret) })
+	return r.add(name, data, true, func(Mirror) (Secret, error) { return secret, checkOpened(secret) })
 }
 
-// add takes a mirror that open proves. open's secret is that of a recovery copy.
-func (r *Recovery) add(name string, data []byte, open func(Mirror) (Secret, error)) error {
+// add takes a mirror that open proves; copied says by its recovery copy.
+func (r *Recovery) add(name string, data []byte, copied bool, open func(Mirror) (Secret, error)) error {
 	if len(r.buckets) == 0 {
 		return fmt.Errorf("kms: recovering mirror %q: %w: no bucket was named", name, ErrInvalid)
 	}
@@ -155,8 +155,9 @@ func (r *Recovery) add(name string, data []byte, open func(Mirror) (Secret, erro
 	switch {
 	case err == nil:
 		b.good = append(b.good, mirror)
-		if secret.Len() > 0 {
-			b.secrets[mirror.ID] = secret
+		b.secrets[mirror.ID] = secret
+		if copied {
+			b.copied = true
 			r.note(name, data)
 		}
 	case errors.As(err, &refused):
@@ -196,20 +197,17 @@ func readMirror(name string, data []byte) (Mirror, error) {
 }
 
 // prove opens a mirror with the key that it names, or returns a refusal.
-func (r *Recovery) prove(ctx context.Context, mirror Mirror) error {
+func (r *Recovery) prove(ctx context.Context, mirror Mirror) (Secret, error) {
 	key := mirror.key()
 	p, err := r.providerFor(ctx, key.ref())
 	if err != nil {
-		return err
+		return Secret{}, err
 	}
 	secret, err := p.Unwrap(ctx, key.ref(), key.binding(), key.Wrapped)
 	if err != nil {
-		return refusalOf(key.ref(), err)
+		return Secret{}, refusalOf(key.ref(), err)
 	}
-	if NewSecret(secret).Len() != 32 {
-		return refuse("it holds %d bytes, and a bucket key has 32", len(secret))
-	}
-	return nil
+	return NewSecret(secret), checkOpened(NewSecret(secret))
 }
 
 // openCopy opens a mirror's recovery copy with the recovery KEK, or returns a refusal.
@@ -244,7 +242,7 @@ func (r *Recovery) openCopy(ctx context.Context, mirror Mirror) (Secret, error) 
 // checkOpened refuses what cannot be a bucket key.
 func checkOpened(secret Secret) error {
 	if n := secret.Len(); n != 32 {
-		return refuse("its recovery copy holds %d bytes, and a bucket key has 32", n)
+		return refuse("it holds %d bytes, and a bucket key has 32", n)
 	}
 	return nil
 }
@@ -263,7 +261,7 @@ func refusalOf(ref KeyRef, err error) error {
 }
 
 // key is the record of the registry that a mirror shows. It has no recovery copy: that
-// of the mirror need not be one that the KMS made, and the rewrapping makes another.
+// of the mirror need not be one that the KMS made.
 func (m Mirror) key() BucketKey {
 	return BucketKey{
 		ID: m.ID, Space: m.Space, Epoch: m.Epoch, KEK: m.KEK, KEKVersion: m.KEKVersion,

@@ -249,6 +249,7 @@ func TestTheRecoveryKeyBringsAllBackWithoutTheHSM(t *testing.T) {
 	if log := f.logs.String(); strings.Count(log, "bucket key had from its recovery copy") != 6 {
 		t.Errorf("the log is %s", log)
 	}
+	wantNeed(t, f.Manager, "main", kms.NeedMirror, "")
 	if n := mirrorAll(t, f.Manager); n != 6 {
 		t.Errorf("%d mirrors were to be written anew, want 6", n)
 	}
@@ -260,6 +261,34 @@ func TestTheRecoveryKeyBringsAllBackWithoutTheHSM(t *testing.T) {
 	if _, old := l.secrets[fresh.ID]; old {
 		t.Error("it seals on under a key of before")
 	}
+}
+
+func TestARecoveryWithTheHSMMakesNewCopies(t *testing.T) {
+	key := offlineKey(t, "private.pem")
+	l := losing(t, newSite(t, underRSA(key), nil))
+	f := &fixture{registry: registry.NewMemory(), provider: l.provider, logs: &bytes.Buffer{}}
+	f.restart(t, underRSA(key), nil)
+	if _, err := f.AdoptKEK(t.Context(), "main", kms.KEKOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if report := recoverBuckets(t, f.Manager, true, l.mirrors); !report.Clean() {
+		t.Errorf("got %+v", report)
+	}
+	wantStates(t, f.Manager, "photos", map[kms.RecoveryState]int{kms.RecoveryKept: 3})
+	todo, err := f.UnmirroredKeys(t.Context(), 64)
+	if err != nil || len(todo) != 6 {
+		t.Fatalf("got %d mirrors to write, %v, want 6", len(todo), err)
+	}
+	for _, u := range todo {
+		mirror, err := kms.ParseMirror(u.Record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mirror.OpenRecovery(key, []string{f.signer(t)}); err != nil {
+			t.Errorf("the new KMS has not signed it: %v", err)
+		}
+	}
+	l.allOpen(t, f.Manager)
 }
 
 func TestARecoveryNamesTheKEK(t *testing.T) {

@@ -211,7 +211,7 @@ func (r *Recovery) plan(ctx context.Context, b *recovering) (bucketPlan, error) 
 // chooseKEK finds the KEK that keys from recovery copies are to be under. Nothing is
 // adopted for them: what their mirrors name is lost.
 func (r *Recovery) chooseKEK(ctx context.Context, b *recovering, p *bucketPlan) error {
-	if len(b.secrets) == 0 {
+	if !b.copied {
 		return nil
 	}
 	name := b.good[len(b.good)-1].KEK // a hint, as all else that the newest mirror says
@@ -235,32 +235,36 @@ func (r *Recovery) chooseKEK(ctx context.Context, b *recovering, p *bucketPlan) 
 	return err
 }
 
-// wrapOpened wraps keys from recovery copies under the bucket's KEK. Gateways are to
-// write their mirrors anew.
-func (r *Recovery) wrapOpened(ctx context.Context, b *recovering, p *bucketPlan) error {
+// wrapAgain wraps keys from recovery copies under the bucket's KEK, and makes the copies
+// that are configured.
+func (r *Recovery) wrapAgain(ctx context.Context, b *recovering, p *bucketPlan) error {
 	for i := range p.keys {
 		k := &p.keys[i]
-		secret, ok := b.secrets[k.ID]
-		if !ok {
-			continue
+		secret := b.secrets[k.ID]
+		if b.copied {
+			ref, wrapped, _, err := r.m.wrap(ctx, p.bucket.record.KEK, k.binding(), secret)
+			if err != nil {
+				return err
+			}
+			k.KEK, k.KEKVersion, k.Wrapped = ref.Name, ref.Version, wrapped
+			r.m.log.Warn("bucket key had from its recovery copy", zap.String("bucket", b.Name), zap.Stringer("bucket_key", k.ID),
+				zap.Uint64("epoch", k.Epoch), zap.Stringer("key", ref), zap.String("actor", r.o.Change.actor()))
 		}
-		ref, wrapped, _, err := r.m.wrap(ctx, p.bucket.record.KEK, k.binding(), secret)
-		if err != nil {
-			return err
-		}
-		k.KEK, k.KEKVersion, k.Wrapped, k.Mirrored = ref.Name, ref.Version, wrapped, false
+		var err error
 		if k.Recovery, _, err = r.m.copyFor(ctx, *k, secret); err != nil {
 			return err
 		}
-		r.m.log.Warn("bucket key had from its recovery copy", zap.String("bucket", b.Name), zap.Stringer("bucket_key", k.ID),
-			zap.Uint64("epoch", k.Epoch), zap.Stringer("key", ref), zap.String("actor", r.o.Change.actor()))
+		if b.copied || k.Recovery != nil { // the mirror is to be written anew, and reports tell until it is
+			k.Mirrored = false
+			k.addStale(k.ref())
+		}
 	}
 	return nil
 }
 
 // noteOpened writes into a bucket's history that keys of it came from recovery copies.
 func (r *Recovery) noteOpened(b *recovering, p *bucketPlan) {
-	if len(b.secrets) > 0 {
+	if b.copied {
 		p.bucket.record.note(fmt.Sprintf("recovered %d keys from recovery copies", len(p.keys)), r.o.Change)
 		p.noted = true
 	}
@@ -373,7 +377,7 @@ func (r *Recovery) apply(ctx context.Context, b *recovering, p bucketPlan) error
 		return nil
 	}
 	r.noteOpened(b, &p)
-	err := r.wrapOpened(ctx, b, &p)
+	err := r.wrapAgain(ctx, b, &p)
 	if err == nil {
 		err = r.adoptKEKs(ctx, p)
 	}
@@ -424,7 +428,7 @@ func (r *Recovery) adopted() []KeyRef {
 	for _, b := range r.buckets {
 		for _, m := range b.good {
 			ref := m.key().ref()
-			if _, copied := b.secrets[m.ID]; !copied && slices.Contains(r.adopt[ref.Name], ref.Version) && !slices.Contains(out, ref) {
+			if !b.copied && slices.Contains(r.adopt[ref.Name], ref.Version) && !slices.Contains(out, ref) {
 				out = append(out, ref)
 			}
 		}
