@@ -162,14 +162,14 @@ func (a *admin) showBucket(d *kmsv1.BucketDetails) error {
 	if a.json {
 		return a.show(d, table{})
 	}
-	keys := table{header: []string{"\nEPOCH", "BUCKET KEY", "WRAPPED UNDER", "CREATED", "COPY IN THE BACKEND"}, empty: "\nIt has no keys yet."}
+	keys := table{header: []string{"\nEPOCH", "BUCKET KEY", "WRAPPED UNDER", "CREATED", "COPY IN THE BACKEND", "RECOVERY COPY"}, empty: "\nIt has no keys yet."}
 	if d.GetBucket().GetState() == string(kms.BucketShredded) {
 		keys.empty = "\nIts keys were destroyed: nothing in it can be opened again."
 	}
 	for _, k := range d.GetKeys() {
 		mirror := map[bool]string{true: "yes", false: "to be written"}[k.GetMirrored()]
 		keys.rows = append(keys.rows, []string{
-			fmt.Sprint(k.GetEpoch()), k.GetId(), fmt.Sprintf("%s.v%d", k.GetKek().GetKek(), k.GetKek().GetVersion()), when(k.GetCreated()), mirror,
+			fmt.Sprint(k.GetEpoch()), k.GetId(), fmt.Sprintf("%s.v%d", k.GetKek().GetKek(), k.GetKek().GetVersion()), when(k.GetCreated()), mirror, dash(k.GetRecovery()),
 		})
 	}
 	events := table{header: []string{"\nEVENT", "AT", "BY", "REASON"}}

@@ -139,9 +139,9 @@ func keyNeedsCommand(a *admin) *cobra.Command {
 }
 
 func needsTable(answer *kmsv1.NeedsOfKEKResponse) table {
-	t := table{header: []string{"WHAT", "VERSION", "BUCKET", "ID"}, empty: "Nothing needs it."}
+	t := table{header: []string{"WHAT", "VERSION", "BUCKET", "ID", "RECOVERY COPY"}, empty: "Nothing needs it."}
 	for _, n := range answer.GetNeeds() {
-		t.rows = append(t.rows, []string{n.GetKind(), number(n.GetVersion()), dash(n.GetBucket()), dash(n.GetId())})
+		t.rows = append(t.rows, []string{n.GetKind(), number(n.GetVersion()), dash(n.GetBucket()), dash(n.GetId()), dash(n.GetRecovery())})
 	}
 	if more := answer.GetCount() - uint64(len(answer.GetNeeds())); more > 0 {
 		t.rows = append(t.rows, []string{fmt.Sprintf("and %d more", more)})

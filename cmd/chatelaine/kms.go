@@ -70,15 +70,22 @@ func runKMS(ctx context.Context, c config.Config, recovering bool, logger *zap.L
 	if err != nil {
 		return err
 	}
+	recovery, err := recoveryConfig(c.Recovery)
+	if err != nil {
+		return err
+	}
 	metrics := service.NewMetrics()
 	manager, err := kms.NewManager(ctx, kms.Config{
 		Registry: records, Providers: providers, DefaultProvider: name, DefaultKEK: c.KEK,
-		EpochPeriod: c.Epoch, CheckPolicy: policy.Validate, Gate: control, Development: c.Development, Observer: metrics, Logger: logger,
+		EpochPeriod: c.Epoch, CheckPolicy: policy.Validate, Gate: control, Development: c.Development, Recovery: recovery, Observer: metrics, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
 	if err := ensureKEKs(ctx, manager, c.KEK, recovering); err != nil {
+		return err
+	}
+	if err := ensureRecovery(ctx, manager, c.Recovery, recovery, logger); err != nil {
 		return err
 	}
 	svc, err := service.New(service.Config{

@@ -12,7 +12,6 @@ import (
 
 	"chatelaine/backends"
 	gatewayconfig "chatelaine/gateway/config"
-	"chatelaine/gateway/objects"
 	"chatelaine/kms"
 	"chatelaine/kms/service"
 	"chatelaine/kms/service/kmsv1"
@@ -37,6 +36,20 @@ otherwise they are as the newest mirror says, which the cloud could have forged:
 at the table. Users, policies, rules of dual control, blocks and settings of keys are
 in no mirror: a backup has them, or they are made anew. Set blocks before gateways run.
 
+When the HSM is lost too, and the lost KMS had a recovery in its configuration, each
+mirror has its key a second time. The new KMS then starts as always, without --recover,
+and wraps the keys under one of its own: --kek, or that of the name it had, or its
+default. With recovery.public_key, --recovery-key names the private key. It is used on
+this machine and goes nowhere; the bucket keys that it opens go to the KMS, over the
+connection of this command. One with a passphrase comes from a pipe:
+
+    openssl pkey -in recovery.pem | chatelaine recover --recovery-key - ...
+
+Who has only the public key could have made such copies: so the lost KMS has signed
+them, and --signer names the fingerprint that ` + "`chatelaine report key`" + ` showed of it. With
+recovery.provider, --recovery-kek has the KMS use that. Where the registry is in use and
+has rules of dual control, an approval is needed (registry.restore).
+
 Exit codes: 0, 1 something was refused, missing or in conflict (the rest is done), 2 usage.`
 
 // recovery are the flags of `chatelaine recover`.
@@ -46,6 +59,10 @@ type recovery struct {
 	owners                    []string
 	kek, profile, etag, space string
 	apply                     bool
+	recoveryKey               string
+	recoveryKEK               bool
+	signers                   []string
+	opener                    *opener  // with recoveryKey
 	unread                    []string // mirrors that the cloud did not give
 }
 
@@ -56,6 +73,9 @@ func recoverCommand() *cobra.Command {
 		Short: "Rebuild lost bucket keys from the clouds and the HSM",
 		Long:  recoverHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := r.prepareOpener(cmd.InOrStdin()); err != nil {
+				return err
+			}
 			return r.call(cmd, func(ctx context.Context, c *service.Clients) error {
 				return r.run(ctx, cmd, c, args)
 			})
@@ -71,6 +91,9 @@ func recoverCommand() *cobra.Command {
 	flags.StringVar(&r.profile, "profile", "", "their profile: standard or strict")
 	flags.StringVar(&r.etag, "etag", "", "their ETags: backend or md5")
 	flags.StringVar(&r.space, "space", "", "of one bucket, where keys of several spaces lie in it")
+	flags.StringVar(&r.recoveryKey, "recovery-key", "", "open the recovery copies with the RSA private key in this `file`, in PEM; - is stdin")
+	flags.StringArrayVar(&r.signers, "signer", nil, "with --recovery-key: `fingerprint` of the KMS that made the copies, as its report key; as often as needed")
+	flags.BoolVar(&r.recoveryKEK, "recovery-kek", false, "have the KMS open the recovery copies with its recovery KEK")
 	flags.BoolVar(&r.apply, "apply", false, "do it")
 	return cmd
 }
@@ -95,6 +118,9 @@ func (r *recovery) run(ctx context.Context, cmd *cobra.Command, c *service.Clien
 	answer, err := r.send(ctx, cmd, c, sources)
 	if err != nil {
 		return err
+	}
+	if r.opener != nil {
+		r.opener.addTo(answer)
 	}
 	if err := r.show(answer, recoveryTables(answer)...); err != nil {
 		return err
@@ -162,7 +188,7 @@ func (r *recovery) send(ctx context.Context, cmd *cobra.Command, c *service.Clie
 }
 
 func (r *recovery) sendAll(ctx context.Context, sources []source, bar *progress, send func(*kmsv1.RecoverRequest) error) error {
-	options := &kmsv1.RecoverOptions{Apply: r.apply, Provider: r.provider, Change: r.change()}
+	options := &kmsv1.RecoverOptions{Apply: r.apply, Provider: r.provider, RecoveryKek: r.recoveryKEK, Change: r.change()}
 	if err := send(&kmsv1.RecoverRequest{What: &kmsv1.RecoverRequest_Options{Options: options}}); err != nil {
 		return err
 	}
@@ -190,7 +216,10 @@ func (r *recovery) sendAll(ctx context.Context, sources []source, bar *progress,
 				r.unread = append(r.unread, fmt.Sprintf("%s/%s: mirror %s cannot be read: %v", s.backend, s.storeName, key, err))
 				continue
 			}
-			mirror := &kmsv1.RecoverMirror{Name: strings.TrimPrefix(key, objects.MirrorPrefix), Record: record}
+			mirror := r.mirror(s.name, key, record)
+			if mirror == nil {
+				continue
+			}
 			if err := send(&kmsv1.RecoverRequest{What: &kmsv1.RecoverRequest_Mirror{Mirror: mirror}}); err != nil {
 				return err
 			}
@@ -251,7 +280,12 @@ func (r *recovery) advise(out io.Writer, answer *kmsv1.RecoverResponse) {
 	}
 	if !answer.GetApplied() {
 		fmt.Fprintln(out, "nothing was changed; say it again with --apply to do it")
-	} else if !answer.GetUsers() {
+		return
+	}
+	if !answer.GetUsers() {
 		fmt.Fprintln(out, "no mirror has users: make new ones, or restore a backup (`chatelaine restore`)")
+	}
+	if r.opener != nil || r.recoveryKEK {
+		fmt.Fprintln(out, "gateways write the mirrors anew, under the new keys; `chatelaine report show KEY` tells when no more are needed")
 	}
 }

@@ -18,12 +18,13 @@ import (
 	"chatelaine/gateway/config"
 	kmsconfig "chatelaine/kms/config"
 	"chatelaine/kms/config/settings"
+	"chatelaine/kms/offline"
 	"chatelaine/kms/service"
 )
 
 // upOptions are the flags of `chatelaine up`. Flags win over the file.
 type upOptions struct {
-	data, listen, admin, backend, kek, file, user, logLevel, logFormat string
+	data, listen, admin, backend, kek, file, user, logLevel, logFormat, recoveryKey string
 
 	recover bool
 }
@@ -74,6 +75,7 @@ func upCommand() *cobra.Command {
 	flags.StringVar(&o.file, "config", "", "the gateway's configuration file; flags win over it")
 	flags.StringVar(&o.user, "user", firstUser, "the first user's name, which owns what it makes: 1 to 128 visible ASCII characters, no /")
 	flags.BoolVar(&o.recover, "recover", false, "the state was lost, or put back from a backup: take over the keys of the token (see `chatelaine recover`)")
+	flags.StringVar(&o.recoveryKey, "recovery-public-key", "", "RSA public key in PEM that bucket keys are wrapped under too (see `chatelaine recover`)")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&o.logFormat, "log-format", "console", "json or console")
 	return cmd
@@ -189,7 +191,7 @@ func (o upOptions) prepareKMS(ctx context.Context, h *home, c config.Config, log
 	k.Listen, k.State.Dir, k.Development = "unix://"+h.kmsSocket(), h.state(), true
 	k.Log = kmsconfig.Log(c.Log)
 	var environment []string
-	if err := o.recoverable(h); err != nil {
+	if err := errors.Join(o.recoverable(h), o.addRecovery(&k)); err != nil {
 		return nil, nil, err
 	}
 	if o.kek == "softkey" {
@@ -232,6 +234,22 @@ func (o upOptions) recoverable(h *home) error {
 		return err
 	}
 	return usageError{fmt.Errorf("%w: --recover takes over the keys in %q, and that is not there: put it back from a backup", errNoKeys, folder)}
+}
+
+// addRecovery reads the public key that bucket keys are wrapped under too.
+func (o upOptions) addRecovery(k *kmsconfig.Config) error {
+	if o.recoveryKey == "" {
+		return nil
+	}
+	text, err := os.ReadFile(o.recoveryKey)
+	if err == nil {
+		_, err = offline.ParsePublicKey(text)
+	}
+	if err != nil {
+		return usageError{fmt.Errorf("--recovery-public-key: %w", err)}
+	}
+	k.Recovery = &kmsconfig.Recovery{PublicKey: string(text)}
+	return nil
 }
 
 func writeSettings(name string, c kmsconfig.Config) error {

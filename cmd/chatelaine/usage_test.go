@@ -22,6 +22,11 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// recoveryFile is a key that package offline has for tests.
+func recoveryFile(name string) string {
+	return filepath.Join("..", "..", "kms", "offline", "testdata", name)
+}
+
 func TestMistakesEndWithACodeOfTheirOwnAndSayWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
@@ -71,6 +76,15 @@ func TestMistakesEndWithACodeOfTheirOwnAndSayWhatIsWrong(t *testing.T) {
 			[]string{"CHATELAINE_SOFTHSM_MODULE=" + dir + "/none.so"},
 			dir + "/none.so",
 		},
+		"recovery, private key":    {up("--recovery-public-key", recoveryFile("private.pem")), nil, "it is a private key"},
+		"recovery, small key":      {up("--recovery-public-key", recoveryFile("small.pem")), nil, "it has 2048 bits, want 3072 to 8192"},
+		"recovery, no file":        {up("--recovery-public-key", filepath.Join(dir, "none")), nil, "no such file"},
+		"recover, passphrase":      {[]string{"recover", "--recovery-key", recoveryFile("encrypted.pem")}, nil, "openssl pkey -in FILE | chatelaine recover --recovery-key -"},
+		"recover, public key":      {[]string{"recover", "--recovery-key", recoveryFile("public.pem")}, nil, "wants the RSA private key"},
+		"recover, no key file":     {[]string{"recover", "--recovery-key", filepath.Join(dir, "none")}, nil, "no such file"},
+		"recover, empty stdin":     {[]string{"recover", "--recovery-key", "-"}, nil, "wants the RSA private key"},
+		"recover, two ways":        {[]string{"recover", "--recovery-key", "-", "--recovery-kek"}, nil, "two ways"},
+		"recover, lone signer":     {[]string{"recover", "--signer", "SHA256:x"}, nil, "with --recovery-key alone"},
 		"init-token without flags": {[]string{"kms", "init-token"}, nil, "a label of 1 to 32 bytes and two PINs"},
 	}
 	for name, tc := range tests {
