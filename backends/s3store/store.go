@@ -126,6 +126,32 @@ func (s *Store) offered() backends.Store {
 	return s
 }
 
+// Trial is for finding out what a server really does: trial is c with nothing refused
+// ahead, own what c makes the store rely on, and row what the table says of the server.
+// Facts of own are Unknown where the store sends a condition and hopes.
+func (c Config) Trial() (trial Config, own, row Dialect, err error) {
+	if err := c.complete(); err != nil {
+		return Config{}, Dialect{}, Dialect{}, fmt.Errorf("s3store: checking the configuration: %w", err)
+	}
+	if row, _, err = DialectOf(c.Dialect, c.Endpoint); err != nil {
+		return Config{}, Dialect{}, Dialect{}, err
+	}
+	own = c.dialect
+	own.IfOnDelete, own.IfOnCopy, own.LeadingSlash = factOf(c.ConditionalDelete), factOf(c.ConditionalCopy), factOf(c.LeadingSlash)
+	if !row.aws {
+		c.Dialect = generic
+	}
+	c.ConditionalPut, c.ConditionalDelete, c.ConditionalCopy, c.LeadingSlash = true, true, true, true
+	return c, own, row, nil
+}
+
+func factOf(b bool) Fact {
+	if b {
+		return Yes
+	}
+	return No
+}
+
 // plain is what every server can do.
 type plain interface {
 	backends.Store

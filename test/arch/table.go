@@ -137,6 +137,7 @@ func Table() []Folder {
 
 		{Dir: "backends"},
 		{Dir: "backends/backendtest", Allow: []string{"backends"}, Tests: []string{"backends/memstore"}},
+		{Dir: "backends/probe", Allow: []string{"backends"}, Tests: []string{"backends/backendtest", "backends/filestore", "backends/memstore"}},
 		{Dir: "backends/memstore", Allow: []string{"backends"}, Tests: []string{"backends/backendtest"}},
 		{Dir: "backends/filestore", Allow: []string{"backends", xsys, zap}, Tests: []string{"backends/backendtest"}},
 		{
