@@ -44,6 +44,7 @@ func run(m *testing.M) (int, error) {
 		return 0, err
 	}
 	defer minio.Stop()
+	defer versitygw.Stop()
 	return m.Run(), nil
 }
 
