@@ -77,10 +77,11 @@ fuzz: ## fuzz what reads requests, FUZZTIME seconds each, and other parsers for 
 	done
 
 ATTACKS ?= 100000
+WIRE_ATTACKS ?= 13000
 
 .PHONY: hostile
 hostile: ## attack as a provider would, ATTACKS times, and print what came of it
-	$(GO) test -count=1 -timeout 2h -v -run 'Attacks' ./test/hostile -args -attacks $(ATTACKS)
+	$(GO) test -count=1 -timeout 2h -v -run 'Attacks' ./test/hostile -args -attacks $(ATTACKS) -wire-attacks $(WIRE_ATTACKS)
 
 .PHONY: bench
 bench: ## measure the gateway before MinIO against MinIO bare (BENCH=-quick: a minute)

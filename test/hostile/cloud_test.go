@@ -105,20 +105,25 @@ func (c *cloud) look(ctx context.Context, id backends.ObjectID) (thing, error) {
 	if ok && known.info.ETag == info.ETag {
 		return known, nil
 	}
-	object, err := c.Store.Get(ctx, id, nil)
+	found, err := readThing(ctx, c.Store, id)
+	if err != nil {
+		return thing{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.things[name] = found
+	return found, nil
+}
+
+// readThing reads all of an object.
+func readThing(ctx context.Context, store backends.Store, id backends.ObjectID) (thing, error) {
+	object, err := store.Get(ctx, id, nil)
 	if err != nil {
 		return thing{}, err
 	}
 	defer object.Body.Close()
 	data, err := io.ReadAll(object.Body)
-	if err != nil {
-		return thing{}, err
-	}
-	found := thing{object.Info, rope{data}}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.things[name] = found
-	return found, nil
+	return thing{object.Info, rope{data}}, err
 }
 
 // view is a cloud that attacks one name, until it is calmed.
@@ -142,7 +147,7 @@ func (v *view) strike(id backends.ObjectID) bool {
 	return hit
 }
 
-// false is what the provider says that lies there.
+// changed is what the provider says that lies there.
 func (v *view) changed(ctx context.Context, id backends.ObjectID, c backends.Conditions) (thing, error) {
 	o, err := v.look(ctx, id)
 	if err != nil {

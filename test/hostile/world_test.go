@@ -106,6 +106,7 @@ type maker struct {
 	*world
 	ctx  context.Context
 	s    *objects.Service
+	from backends.Store // where the objects lie; nil means the world's cloud
 	seed uint64
 	err  error
 }
@@ -162,7 +163,12 @@ func sumOf(a objects.Algorithm, b []byte) []byte {
 }
 
 func (m *maker) stored(sub *subject, v *version) {
-	o, err := m.look(m.ctx, backends.ObjectID{Bucket: sub.bucket.StoreName, Key: sub.key})
+	id := backends.ObjectID{Bucket: sub.bucket.StoreName, Key: sub.key}
+	look := m.look
+	if m.from != nil {
+		look = func(ctx context.Context, id backends.ObjectID) (thing, error) { return readThing(ctx, m.from, id) }
+	}
+	o, err := look(m.ctx, id)
 	if err != nil && m.err == nil {
 		m.err = fmt.Errorf("looking at %s: %w", sub.name, err)
 	}
