@@ -16,7 +16,9 @@ import (
 const doctorHelp = `Examines the HSM as the KMS would use it: module, slots, token, limits, mechanisms,
 the PIN, every key of ours with its attributes, self-test and IV dialect, and speed.
 Each finding says how it is mended. Nothing is changed, but with --make-key, which
-makes a key, tests it and destroys it again.
+makes a key of each configured mechanism, tests it and destroys it again.
+
+Tokens of the failover list are examined too, and must open what the first wraps.
 
 The PIN comes from where the KMS has it, and is tried once. Without a PIN only that is
 examined which the module tells everybody.
@@ -41,7 +43,14 @@ func doctorCommand() *cobra.Command {
 			if c.HSM, err = tokenOf(token, token.First()); err != nil {
 				return err
 			}
-			c.Prefix, c.KEK = token.Prefix, kek
+			for _, further := range token.Failover {
+				one, err := tokenOf(token, further)
+				if err != nil {
+					return err
+				}
+				c.Failover = append(c.Failover, one)
+			}
+			c.Prefix, c.KEK, c.Mechanisms = token.Prefix, kek, mechanismsOf(token)
 			r := doctor.Examine(cmd.Context(), c)
 			if err := showReport(cmd.OutOrStdout(), r, asJSON); err != nil {
 				return err
@@ -52,7 +61,7 @@ func doctorCommand() *cobra.Command {
 	from.bind(cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&asJSON, "json", false, "answer in JSON, for programs")
-	flags.BoolVar(&c.MakeKey, "make-key", false, "make a key, test it, and destroy it again")
+	flags.BoolVar(&c.MakeKey, "make-key", false, "make a key of each configured mechanism in the first token, test it, and destroy it again")
 	flags.DurationVar(&c.Measure, "measure", time.Second, "how long each of the four speeds is measured; 0 for not")
 	return cmd
 }
@@ -80,6 +89,20 @@ func showReport(out io.Writer, r *doctor.Report, asJSON bool) error {
 		}
 		return nil
 	}
+	if err := showToken(out, r); err != nil {
+		return err
+	}
+	for _, further := range r.Failover {
+		fmt.Fprintf(out, "\nfailover %q\n\n", further.Selected)
+		if err := showToken(out, further); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "\nworst: %s\n", r.Worst())
+	return nil
+}
+
+func showToken(out io.Writer, r *doctor.Report) error {
 	if err := writeTables(out, []table{slotTable(r), mechanismTable(r), objectTable(r)}); err != nil {
 		return err
 	}
@@ -90,7 +113,6 @@ func showReport(out io.Writer, r *doctor.Report, asJSON bool) error {
 			fmt.Fprintf(out, "         mend: %s\n", f.Mend)
 		}
 	}
-	fmt.Fprintf(out, "\nworst: %s\n", r.Worst())
 	return nil
 }
 

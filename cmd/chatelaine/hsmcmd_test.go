@@ -118,3 +118,27 @@ func TestDoctorInitialisesAModuleWithItsParameters(t *testing.T) {
 		t.Errorf("with: got %s%s", p.out.String(), p.err.String())
 	}
 }
+
+func TestDoctorExaminesTheFailoverListAndEachMechanism(t *testing.T) {
+	folder := hsmtest.New(t)
+	one := folder.Token("one")
+	folder.Token("two")
+	pin := writeFile(t, "pin", hsmtest.PIN)
+	config := writeFile(t, "kms.yaml", "listen: unix:///s\nstate: {dir: /d}\nprovider: {pkcs11: {module: "+one.Module+", token: one, pin_file: "+pin+
+		", rsa_bits: 2048, mechanisms: {other: rsa-oaep-sha1}, failover: [{token: two}, {token: three}]}}\n")
+	p := start(t, nil, "hsm", "doctor", "--config", config, "--make-key", "--measure", "0")
+	if code := p.end(t); code != exitUsage {
+		t.Errorf("got %d, %s", code, p.err.String())
+	}
+	for _, want := range []string{
+		`failover "two"`, `"two" is there`, `failover "three"`, "no such token", "key other: there is no version", "was made for rsa-oaep-sha1", "worst: failure",
+	} {
+		if !strings.Contains(p.out.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, p.out.String())
+		}
+	}
+	p = start(t, nil, "hsm", "doctor", "--config", config, "--measure", "0", "--token", "two")
+	if code := p.end(t); code != 0 || strings.Contains(p.out.String(), "failover") {
+		t.Errorf("a token that was named alone: got %d, %s", code, p.out.String())
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,12 +25,20 @@ type Config struct {
 	// HSM is the token, as the KMS is configured for it. Without a PIN only that is
 	// examined which a module tells everybody. The PIN is tried once.
 	HSM hsm.Config
+	// Failover is further tokens, which should have copies of the same keys. They are
+	// examined like the first, each with its PIN, and their keys are compared with those
+	// of the tokens before. One that is away is a failure here, though the KMS would start.
+	Failover []hsm.Config
 	// Prefix begins the labels of our keys.
 	Prefix string
 	// KEK is the name of a KEK of which there should be a version; "" for none. All
 	// keys of the prefix that have the form of a KEK's label are examined anyway.
 	KEK string
-	// MakeKey has a key made, tested and destroyed again.
+	// Mechanisms has exceptions from HSM.Mechanism, by the KEK's name. Of each there
+	// should be a version, too.
+	Mechanisms map[string]hsm.Mechanism
+	// MakeKey has a key of each mechanism that is configured made in the first token,
+	// tested and destroyed again.
 	MakeKey bool
 	// Measure is how long each of the four speeds is measured. Zero: none is.
 	Measure time.Duration
@@ -64,25 +73,35 @@ type Key struct {
 	Objects   []hsm.ObjectFacts `json:"objects"`
 }
 
-// Report is all that was found.
+// Report is all that was found of a token, and of those that stand in for it.
 type Report struct {
+	Selected string           `json:"selected"` // the token, as it is configured
 	Library  hsm.LibraryFacts `json:"library"`
 	Slots    []hsm.SlotFacts  `json:"slots"`
 	Token    *hsm.SlotFacts   `json:"token,omitempty"` // the one that is configured
 	Keys     []Key            `json:"keys"`
 	Rates    []Rate           `json:"rates"`
 	Findings []Finding        `json:"findings"`
-	// Err is the first error for which the KMS would not start, or nil.
+	// Failover is a Report of each further token, in their order.
+	Failover []*Report `json:"failover,omitempty"`
+	// Err is the first error that is a failure, of any token, or nil.
 	Err error `json:"-"`
 }
 
-// Worst is the worst level of all findings.
+// Worst is the worst level of all findings, also of further tokens.
 func (r *Report) Worst() Level {
 	worst := Good
 	order := []Level{Good, Note, Warning, Failure}
+	levels := []Level{}
 	for _, f := range r.Findings {
-		if slices.Index(order, f.Level) > slices.Index(order, worst) {
-			worst = f.Level
+		levels = append(levels, f.Level)
+	}
+	for _, further := range r.Failover {
+		levels = append(levels, further.Worst())
+	}
+	for _, level := range levels {
+		if slices.Index(order, level) > slices.Index(order, worst) {
+			worst = level
 		}
 	}
 	return worst
@@ -98,17 +117,39 @@ func (r *Report) fail(about string, err error) {
 	}
 }
 
-// Examine examines the token. What goes wrong is in the report. When ctx ends or a
-// module does not answer within the deadline, the report ends there; a call that hangs
-// goes on, so the process should end soon.
+// Examine examines the token, and those that stand in for it. What goes wrong is in the
+// report. When ctx ends or a module does not answer within the deadline, the report of
+// that token ends there; a call that hangs goes on, so the process should end soon.
 func Examine(ctx context.Context, c Config) *Report {
-	r := &Report{Keys: []Key{}, Rates: []Rate{}, Findings: []Finding{}}
+	known := map[string]witness{}
+	r := examine(ctx, task{Config: c, known: known})
+	for _, cfg := range c.Failover {
+		further := task{Config: c, further: true, known: known}
+		further.HSM, further.MakeKey = cfg, false
+		one := examine(ctx, further)
+		r.Failover = append(r.Failover, one)
+		if r.Err == nil {
+			r.Err = one.Err
+		}
+	}
+	return r
+}
+
+// task is the examination of one token.
+type task struct {
+	Config
+	further bool               // it stands in for others
+	known   map[string]witness // keys of the tokens before, by label
+}
+
+func examine(ctx context.Context, c task) *Report {
+	r := &Report{Selected: c.HSM.Token.String(), Keys: []Key{}, Rates: []Rate{}, Findings: []Finding{}}
 	lib, err := loadWithin(ctx, c.HSM.Module, c.HSM.Parameters, c.deadline())
 	if err != nil {
 		r.fail("module", err)
 		return r
 	}
-	if r.survey(ctx, c, lib) {
+	if r.survey(ctx, c.Config, lib) {
 		r.logIn(ctx, c, lib)
 	}
 	if err := lib.Close(); err != nil {
@@ -143,8 +184,10 @@ func (r *Report) survey(ctx context.Context, c Config, lib *hsm.Library) bool {
 	if r.Token == nil {
 		return false
 	}
-	findings := judgeToken(*r.Token.Token, c.HSM)
-	r.add(findings...)
+	r.add(judgeToken(*r.Token.Token, c.HSM)...)
+	for _, m := range c.mechanisms()[1:] {
+		r.add(judgeMechanisms(*r.Token.Token, m)...)
+	}
 	return !c.HSM.PIN.IsZero()
 }
 
@@ -168,7 +211,7 @@ func (r *Report) find(want hsm.Selector) *hsm.SlotFacts {
 }
 
 // logIn is all that needs the PIN.
-func (r *Report) logIn(ctx context.Context, c Config, lib *hsm.Library) {
+func (r *Report) logIn(ctx context.Context, c task, lib *hsm.Library) {
 	cfg := c.HSM
 	cfg.Library = lib
 	token, err := hsm.Open(ctx, cfg)
@@ -197,22 +240,54 @@ func (r *Report) random(ctx context.Context, token *hsm.Token) {
 	}
 }
 
-// examineKeys examines the keys that there are, and the one that it makes, if any.
-func (r *Report) examineKeys(ctx context.Context, c Config, token *hsm.Token) {
-	labels, err := labelsOf(ctx, c, token)
+// examineKeys examines the keys that there are, and those that it makes, if any.
+func (r *Report) examineKeys(ctx context.Context, c task, token *hsm.Token) {
+	labels, err := labelsOf(ctx, c.Config, token)
 	if err != nil {
 		r.fail("keys", err)
 		return
 	}
 	for _, label := range labels {
-		r.examineKey(ctx, c, token, label)
+		r.examineKey(ctx, c.Config, token, label)
 	}
-	r.add(judgeKEK(c, labels)...)
-	if c.MakeKey {
-		r.tryKey(ctx, c, token)
+	r.compareKeys(ctx, c, token)
+	if !c.further {
+		r.add(judgeKEKs(c.Config, labels)...)
+	}
+	if !c.MakeKey {
+		r.measure(ctx, c, token)
 		return
 	}
-	r.measure(ctx, c, token)
+	for i, m := range c.mechanisms() {
+		r.tryKey(ctx, c, token, m, i == 0)
+	}
+}
+
+// mechanisms are all that are configured, each once, the one for most keys first.
+func (c Config) mechanisms() []hsm.Mechanism {
+	out := []hsm.Mechanism{c.mechanism("")}
+	for _, name := range slices.Sorted(maps.Keys(c.Mechanisms)) {
+		if m := c.mechanism(name); !slices.Contains(out, m) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// mechanism is the one that is configured for a KEK.
+func (c Config) mechanism(name string) hsm.Mechanism {
+	if m := c.Mechanisms[name]; m != "" {
+		return m
+	}
+	if c.HSM.Mechanism != "" {
+		return c.HSM.Mechanism
+	}
+	return hsm.AESGCM
+}
+
+// nameOf is the KEK's name of a label that is one of ours.
+func (c Config) nameOf(label string) string {
+	return label[len(c.Prefix):strings.LastIndex(label, ".v")]
 }
 
 // isKEK tells labels of the form in which package kms/pkcs11 labels a version of a KEK:
@@ -254,7 +329,8 @@ func (r *Report) examineKey(ctx context.Context, c Config, token *hsm.Token, lab
 		k.Objects = append(k.Objects, objects...)
 	}
 	r.add(judgeObjects(about, k.Objects)...)
-	found, err := findKey(ctx, token, label, c.HSM.Mechanism)
+	configured := c.mechanism(c.nameOf(label))
+	found, err := findKey(ctx, token, label, configured)
 	if err == nil {
 		k.Mechanism, k.URI, k.Tested = found.Mechanism, found.URI, true
 		k.Dialect, err = token.Dialect(ctx, found.Key)
@@ -269,17 +345,19 @@ func (r *Report) examineKey(ctx context.Context, c Config, token *hsm.Token, lab
 		text += "; the token " + k.Dialect
 	}
 	r.add(Finding{Good, about, text, ""})
+	if k.Mechanism != configured {
+		r.add(Finding{
+			Note, about, fmt.Sprintf("it is of %s, and %s is configured", k.Mechanism, configured),
+			"nothing, if that is meant: the key keeps its mechanism, and the next version has the configured one",
+		})
+	}
 }
 
 // findKey finds a key of whatever mechanism, the preferred one first, as package
 // kms/pkcs11 does.
 func findKey(ctx context.Context, token *hsm.Token, label string, preferred hsm.Mechanism) (hsm.KeyInfo, error) {
 	var first error
-	mechanisms := hsm.Mechanisms()
-	if preferred != "" {
-		mechanisms = append([]hsm.Mechanism{preferred}, mechanisms...)
-	}
-	for _, m := range mechanisms {
+	for _, m := range append([]hsm.Mechanism{preferred}, hsm.Mechanisms()...) {
 		info, err := token.Find(ctx, hsm.Key{Label: label, Mechanism: m})
 		if err == nil {
 			return info, nil
@@ -294,21 +372,22 @@ func findKey(ctx context.Context, token *hsm.Token, label string, preferred hsm.
 	return hsm.KeyInfo{}, first
 }
 
-// tryKey makes a key, measures with it, and destroys it.
-func (r *Report) tryKey(ctx context.Context, c Config, token *hsm.Token) {
+// tryKey makes a key, examines it, measures with it if it is told to, and destroys it.
+func (r *Report) tryKey(ctx context.Context, c task, token *hsm.Token, m hsm.Mechanism, measure bool) {
 	var id [6]byte
 	_, _ = rand.Read(id[:]) // never fails
-	key := hsm.Key{Label: c.Prefix + "doctor-" + hex.EncodeToString(id[:]) + ".v1", Mechanism: c.HSM.Mechanism}
-	if key.Mechanism == "" {
-		key.Mechanism = hsm.AESGCM
-	}
+	name := "doctor-" + hex.EncodeToString(id[:])
+	key := hsm.Key{Label: c.Prefix + name + ".v1", Mechanism: m}
 	if _, err := token.Generate(ctx, key); err != nil {
-		r.fail("making a key", err)
+		r.fail("making a key", fmt.Errorf("for %s: %w", m, err))
 		return
 	}
-	r.add(Finding{Good, "making a key", key.Label + " was made, and is destroyed again", ""})
-	r.examineKey(ctx, c, token, key.Label)
-	r.measure(ctx, c, token)
+	r.add(Finding{Good, "making a key", fmt.Sprintf("%s was made for %s, and is destroyed again", key.Label, m), ""})
+	c.Mechanisms = map[string]hsm.Mechanism{name: m}
+	r.examineKey(ctx, c.Config, token, key.Label)
+	if measure {
+		r.measure(ctx, c, token)
+	}
 	if err := token.Destroy(context.WithoutCancel(ctx), key); err != nil {
 		r.fail("destroying "+key.Label, err)
 	}

@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -160,6 +161,9 @@ func judgeMechanisms(t hsm.TokenFacts, configured hsm.Mechanism) []Finding {
 	if configured == "" {
 		configured = hsm.AESGCM
 	}
+	if !slices.Contains(hsm.Mechanisms(), configured) {
+		return []Finding{{Failure, "mechanisms", fmt.Sprintf("%q is configured, and there is no such mechanism", configured), fmt.Sprintf("configure one of %q", hsm.Mechanisms())}}
+	}
 	var can []string
 	for _, m := range hsm.Mechanisms() {
 		if len(missing(t, m)) == 0 {
@@ -183,19 +187,24 @@ func judgeMechanisms(t hsm.TokenFacts, configured hsm.Mechanism) []Finding {
 	return out
 }
 
-// judgeKEK judges whether there is a version of the KEK that is configured.
-func judgeKEK(c Config, labels []string) []Finding {
-	if c.KEK == "" {
-		return nil
+// judgeKEKs judges whether there is a version of each KEK that is configured.
+func judgeKEKs(c Config, labels []string) []Finding {
+	names := slices.Sorted(maps.Keys(c.Mechanisms))
+	if c.KEK != "" && !slices.Contains(names, c.KEK) {
+		names = append([]string{c.KEK}, names...)
 	}
-	named := func(label string) bool { return strings.HasPrefix(label, c.Prefix+c.KEK+".v") }
-	if slices.ContainsFunc(labels, named) {
-		return nil
+	var out []Finding
+	for _, name := range names {
+		if slices.ContainsFunc(labels, func(label string) bool { return c.nameOf(label) == name }) {
+			continue
+		}
+		mend := "`chatelaine key create " + name + "` makes it for " + string(c.mechanism(name))
+		if name == c.KEK {
+			mend = "the KMS makes it on its first start; in a KMS whose state was lost it must be found: is it the right token and prefix?"
+		}
+		out = append(out, Finding{Note, "key " + c.Prefix + name, "there is no version of it yet", mend})
 	}
-	return []Finding{{
-		Note, "key " + c.Prefix + c.KEK, "there is no version of it yet",
-		"the KMS makes it on its first start; in a KMS whose state was lost it must be found: is it the right token and prefix?",
-	}}
+	return out
 }
 
 // judgeObjects judges the attributes of all objects of a key.
@@ -283,6 +292,7 @@ func mendError(err error) string {
 		{hsm.ErrInUse, "somebody else in this process uses the module; say it again, and report it"},
 		{hsm.ErrRole, "this user may not: start the KMS once with the user who may make keys, or let it serve with that one"},
 		{hsm.ErrKind, "the key is of a kind that no mechanism of ours uses: another program's? A different prefix keeps labels apart"},
+		{errOther, "take this token out of `failover`, find out which of the keys wraps ours (check values are above), and copy that one with the vendor's tool"},
 		{hsm.ErrUnsafe, "do not use it: the token or the key does not keep what is promised. The line above says what was seen"},
 		{hsm.ErrUnsupported, "configure another mechanism; which ones the token says it has is above"},
 		{hsm.ErrUnavailable, "the device does not answer now: network, certificates of the vendor's client, power; the vendor's tool says more"},

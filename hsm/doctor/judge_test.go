@@ -69,6 +69,7 @@ func TestTokensAreJudged(t *testing.T) {
 				hsm.MechanismFacts{Name: "CKM_RSA_PKCS_KEY_PAIR_GEN", Uses: []string{"generate pair"}})),
 			cfg: hsm.Config{Mechanism: hsm.RSAOAEPSHA256}, level: Good, about: "mechanisms", text: "rsa-oaep-sha256", nothing: true,
 		},
+		"no such mechanism": {token: device(nil), cfg: hsm.Config{Mechanism: "rot13"}, level: Failure, about: "mechanisms", text: "no such mechanism"},
 		"no HMAC for CBC": {
 			token: device(mechanisms(hsm.MechanismFacts{Name: "CKM_AES_CBC_PAD", Uses: []string{"encrypt", "decrypt"}})),
 			cfg:   hsm.Config{Mechanism: hsm.AESCBCHMAC}, level: Failure, about: "mechanisms", text: "lacks CKM_SHA256_HMAC",

@@ -25,16 +25,20 @@ const bucketKey = 64
 
 // measure measures under the last key that can be used, with one caller and with as
 // many as there are sessions.
-func (r *Report) measure(ctx context.Context, c Config, token *hsm.Token) {
+func (r *Report) measure(ctx context.Context, c task, token *hsm.Token) {
 	key, ok := r.usable()
 	if c.Measure == 0 {
 		return
 	}
 	if !ok {
-		r.add(Finding{Note, "speed", "there is no key to measure with", "say --make-key to have one made, and destroyed again"})
+		mend := "say --make-key to have one made, and destroyed again"
+		if c.further {
+			mend = "copy the keys of the first token to this one with the vendor's tool"
+		}
+		r.add(Finding{Note, "speed", "there is no key to measure with", mend})
 		return
 	}
-	for _, callers := range []int{1, r.callers(c)} {
+	for _, callers := range []int{1, r.callers(c.Config)} {
 		if err := r.measureWith(ctx, token, key, callers, c.Measure); err != nil {
 			r.fail("speed", err)
 			return

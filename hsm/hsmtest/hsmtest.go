@@ -9,9 +9,12 @@
 package hsmtest
 
 import (
+	"bytes"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"chatelaine/hsm"
@@ -62,6 +65,43 @@ func (f *Folder) Token(label string) hsm.Config {
 	}
 	return hsm.Config{Module: f.Module, Token: hsm.Selector{Label: label}, PIN: hsm.NewPIN(PIN)}
 }
+
+// Clone makes a copy of a token with all its keys, as vendors' tools do, under another
+// label of the same length. The module must not be open in this process meanwhile.
+func (f *Folder) Clone(label, as string) hsm.Config {
+	f.tb.Helper()
+	files, err := filepath.Glob(filepath.Join(f.Dir, "*", "token.object"))
+	if err != nil || len(label) != len(as) {
+		f.tb.Fatalf("cloning %q as %q: %v", label, as, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.tb.Fatal(err)
+		}
+		// SoftHSM keeps label and serial number as they are, the label with spaces. It
+		// makes the slot's number of the serial number's end.
+		from, to := fmt.Sprintf("%-32s", label), fmt.Sprintf("%-32s", as)
+		if !bytes.Contains(text, []byte(from)) {
+			continue
+		}
+		copied := filepath.Join(f.Dir, "clone-"+as)
+		if err := os.CopyFS(copied, os.DirFS(filepath.Dir(file))); err != nil {
+			f.tb.Fatal(err)
+		}
+		text = bytes.ReplaceAll(text, []byte(from), []byte(to))
+		text = serial().ReplaceAll(text, fmt.Appendf(nil, "${1}%08x", crc32.ChecksumIEEE([]byte(as))))
+		if err := os.WriteFile(filepath.Join(copied, "token.object"), text, 0o600); err != nil {
+			f.tb.Fatal(err)
+		}
+		return hsm.Config{Module: f.Module, Token: hsm.Selector{Label: as}, PIN: hsm.NewPIN(PIN)}
+	}
+	f.tb.Fatalf("cloning: there is no token %q", label)
+	return hsm.Config{}
+}
+
+// serial finds SoftHSM's serial numbers.
+func serial() *regexp.Regexp { return regexp.MustCompile(`([0-9a-f]{8})[0-9a-f]{8}`) }
 
 // Token makes a folder with one token, labelled Label.
 func Token(tb testing.TB) hsm.Config {

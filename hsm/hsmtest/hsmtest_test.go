@@ -36,3 +36,30 @@ func TestModuleCanBeChosen(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestACloneHasTheKeysOfItsModel(t *testing.T) {
+	f := hsmtest.New(t)
+	one, key := f.Token("one"), hsm.Key{Label: "k", Mechanism: hsm.AESGCM}
+	use := func(cfg hsm.Config, do func(*hsm.Token) error) {
+		t.Helper()
+		token, err := hsm.Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(do(token), token.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	var sealed []byte
+	use(one, func(token *hsm.Token) (err error) {
+		if _, err = token.Generate(t.Context(), key); err == nil {
+			sealed, err = token.Encrypt(t.Context(), key, []byte("secret"), nil)
+		}
+		return err
+	})
+	use(f.Clone("one", "two"), func(token *hsm.Token) error {
+		_, err := token.Decrypt(t.Context(), key, sealed, nil)
+		return err
+	})
+	use(one, func(token *hsm.Token) error { return token.Check(t.Context()) })
+}
