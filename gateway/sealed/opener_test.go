@@ -185,10 +185,10 @@ func (w writer) Write([]byte) (int, error) { return w.n, w.err }
 func TestWholeReadChecksTheTailBeforeTheLastByte(t *testing.T) {
 	dek, salt := testBytes(1, 32), testBytes(2, 24)
 	data := refText("tail", 2*ChunkSize+1)
-	good := refObject(dek, []refPart{{data: data, salt: salt}}, testBytes(3, 24), nil)
+	good := refObject(dek, []refPart{{data: data, salt: salt}}, testBytes(3, 24), nil, nil)
 	body := MessageSize(int64(len(data)))
 	tailOf := func(p refPart, late []byte) []byte {
-		o := refObject(dek, []refPart{p}, testBytes(4, 24), late)
+		o := refObject(dek, []refPart{p}, testBytes(4, 24), late, nil)
 		return o[MessageSize(int64(len(p.data))):]
 	}
 	otherData := bytes.Clone(data)

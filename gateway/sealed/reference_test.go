@@ -92,8 +92,9 @@ type refPart struct {
 	unbound bool
 }
 
-// refObject is P_1 || … || P_n || zeros || T || footer. late is the late checksum: algorithm, scope, length and value.
-func refObject(dek []byte, parts []refPart, trailerSalt, late []byte) []byte {
+// refObject is P_1 || … || P_n || zeros || T || footer. late is the late checksum: algorithm, scope, length and value; md5 has
+// 16 bytes or none.
+func refObject(dek []byte, parts []refPart, trailerSalt, late, md5 []byte) []byte {
 	var object, data, entries []byte
 	flags := byte(1)
 	for _, p := range parts {
@@ -111,7 +112,12 @@ func refObject(dek []byte, parts []refPart, trailerSalt, late []byte) []byte {
 	if flags == 0 {
 		crc = 0
 	}
-	head := "\x01" + string(flags) + "\x00\x00" + refU64(uint64(len(parts)))[4:] + refU64(uint64(len(data))) + refU64(crc) + refU64(0) + string(late) + string(make([]byte, 72-len(late)))
+	late = append(bytes.Clone(late), make([]byte, 72-len(late))...)
+	if md5 != nil {
+		flags |= 2
+		copy(late[52:68], md5)
+	}
+	head := "\x01" + string(flags) + "\x00\x00" + refU64(uint64(len(parts)))[4:] + refU64(uint64(len(data))) + refU64(crc) + refU64(0) + string(late)
 	t := refMessage(dek, trailerSalt, "cho1/trl\x00", append([]byte(head), entries...))
 	end := append(t, refU64(uint64(len(t)))[4:]+"CHO1"...)
 	zeros := refSize(int64(len(data))) - int64(len(object)) - int64(len(end))

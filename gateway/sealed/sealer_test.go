@@ -15,7 +15,7 @@ func TestSealerYieldsWhatTheReferenceYields(t *testing.T) {
 	dek, salt, trailerSalt := testBytes(1, 32), testBytes(2, 24), testBytes(3, 24)
 	for _, n := range append(singleSizes(), 64*ChunkSize-1, 64*ChunkSize, 64*ChunkSize+1, 128*ChunkSize, MinPartSize) {
 		data := refText("sealer", n)
-		want := refObject(dek, []refPart{{data: data, salt: salt}}, trailerSalt, nil)
+		want := refObject(dek, []refPart{{data: data, salt: salt}}, trailerSalt, nil, nil)
 		for _, batch := range []int{0, 1, 3} {
 			for _, step := range []int{1, 100, TagSize, SealedChunkSize, 32 << 10, 1 << 20} {
 				if step == 1 && n > 3*ChunkSize {
@@ -265,7 +265,7 @@ func TestLateChecksum(t *testing.T) {
 		return io.ReadAll(sealer)
 	}
 	got, err := read(Options{Checksum: func() (Checksum, error) { return late, nil }})
-	want := refObject(testBytes(1, 32), []refPart{{data: data, salt: testBytes(2, 24)}}, testBytes(3, 24), append([]byte{5, 0, 0, 32}, late.Value...))
+	want := refObject(testBytes(1, 32), []refPart{{data: data, salt: testBytes(2, 24)}}, testBytes(3, 24), append([]byte{5, 0, 0, 32}, late.Value...), nil)
 	if err != nil || !bytes.Equal(got, want) {
 		t.Fatalf("got %d bytes, %v", len(got), err)
 	}

@@ -56,6 +56,11 @@ func makeObjects() (out []vectorObject) {
 	single.Checksum = &vectorCheck{Algorithm: SHA512, Value: testBytes(7, 64)}
 	multi = newVectorObject("multipart, late composite XXHASH128", Multipart, vectorPart{Number: 2, Length: 3})
 	multi.Checksum = &vectorCheck{Algorithm: XXHASH128, Scope: Composite, Value: testBytes(8, 16), Parts: 1}
+	out = append(out, single.sum(), multi.sum())
+	single = newVectorObject("single, late MD5", Single, vectorPart{Length: ChunkSize})
+	single.MD5 = testBytes(9, 16)
+	multi = newVectorObject("multipart, late MD5 beside the longest checksum with one", Multipart, vectorPart{Number: 1, Length: MinPartSize}, vectorPart{Number: 2, Length: 1})
+	multi.MD5, multi.Checksum = testBytes(10, 16), &vectorCheck{Algorithm: SHA256, Scope: Composite, Value: testBytes(11, 32), Parts: 2}
 	return append(out, single.sum(), multi.sum())
 }
 
@@ -102,6 +107,9 @@ func makeEnvelopes() []vectorEnvelope {
 		vectorEnvelope{Name: "TLV 32, algorithms 6 to 10", Headers: none, Checksums: laterChecksums(FullObject, 0)},
 		vectorEnvelope{Name: "TLV 32, composite, algorithms 6 to 10", Headers: none, Checksums: laterChecksums(Composite, 2)},
 		vectorEnvelope{Name: "TLV 34, SHA-512", Headers: none, Late: SHA512},
+		vectorEnvelope{Name: "TLV 35", Headers: none, LateMD5: true},
+		vectorEnvelope{Name: "TLV 35, multipart", Kind: Multipart, Headers: none, LateMD5: true},
+		vectorEnvelope{Name: "TLV 7", Headers: none, Redirect: "/elsewhere?a=b"},
 	))
 }
 
@@ -152,6 +160,9 @@ func (v *vectorEnvelope) reference() string {
 			e += refTLV(i+1, h)
 		}
 	}
+	if v.Redirect != "" {
+		e += refTLV(7, v.Redirect)
+	}
 	for _, p := range v.UserMetadata {
 		e += refTLV(16, refLP(p.Name)+p.Value)
 	}
@@ -167,6 +178,9 @@ func (v *vectorEnvelope) reference() string {
 	}
 	if v.Late != 0 {
 		e += refTLV(34, string([]byte{byte(v.Late)}))
+	}
+	if v.LateMD5 {
+		e += refTLV(35, "")
 	}
 	msg := refMessage(v.BucketKey, v.Salt, "cho1/env\x00"+refLP(string(v.Space))+refLP(v.Key), []byte(e))
 	return "1." + base64.RawURLEncoding.EncodeToString(append(slices.Clone(v.KeyID), msg...))

@@ -27,6 +27,7 @@ type vectorObject struct {
 	Parts       []vectorPart `json:"parts"`
 	TrailerSalt hexBytes     `json:"trailer_salt"`
 	Checksum    *vectorCheck `json:"late_checksum,omitempty"`
+	MD5         hexBytes     `json:"late_md5,omitempty"`
 	Plain       hexBytes     `json:"plain_sha256"`
 	Stored      int64        `json:"stored"`
 	Sum         hexBytes     `json:"stored_sha256"`
@@ -65,7 +66,7 @@ func (v vectorObject) reference() []byte {
 	if c := v.Checksum; c != nil {
 		late = append([]byte{byte(c.Algorithm), byte(c.Scope), 0, byte(len(c.Value))}, c.Value...)
 	}
-	return refObject(v.DEK, ps, v.TrailerSalt, late)
+	return refObject(v.DEK, ps, v.TrailerSalt, late, v.MD5)
 }
 
 // seal makes the stored bytes with the package, from fixed salts.
@@ -83,6 +84,9 @@ func (v vectorObject) seal(t *testing.T) []byte {
 		if v.Checksum != nil {
 			o.Checksum = func() (Checksum, error) { return *v.Checksum.checksum(), nil }
 		}
+		if v.MD5 != nil {
+			o.MD5 = func() []byte { return v.MD5 }
+		}
 		return mustRead(t)(s.NewSealer(bytes.NewReader(rest), v.Length, dek, o))
 	}
 	var stored []byte
@@ -96,7 +100,7 @@ func (v vectorObject) seal(t *testing.T) []byte {
 		}
 		ps, rest = append(ps, part), rest[p.Length:]
 	}
-	tail, err := s.NewTail(dek, ps, v.Checksum.checksum(), nil)
+	tail, err := s.NewTail(dek, ps, v.Checksum.checksum(), v.MD5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,9 +178,7 @@ func TestFrozenObjects(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkSum(t, "opened", plain, v.Plain)
-			if v.Checksum != nil {
-				checkLate(t, v, stored)
-			}
+			checkLate(t, v, stored)
 		})
 	}
 }
@@ -198,8 +200,18 @@ func checkLate(t *testing.T, v vectorObject, stored []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := table.MD5(); !bytes.Equal(got, v.MD5) {
+		t.Errorf("late MD5: got %x, want %x", got, v.MD5)
+	}
+	got, ok := table.Checksum()
+	if v.Checksum == nil {
+		if ok {
+			t.Errorf("late checksum: got %+v, want none", got)
+		}
+		return
+	}
 	want := *v.Checksum.checksum()
-	if got, ok := table.Checksum(); !ok || got.Algorithm != want.Algorithm || got.Scope != want.Scope || got.Parts != want.Parts || !bytes.Equal(got.Value, want.Value) {
+	if !ok || got.Algorithm != want.Algorithm || got.Scope != want.Scope || got.Parts != want.Parts || !bytes.Equal(got.Value, want.Value) {
 		t.Errorf("late checksum: got %+v, want %+v", got, want)
 	}
 }
@@ -222,6 +234,8 @@ type vectorEnvelope struct {
 	Checksums    []vectorCheck `json:"checksums"`
 	MD5          hexBytes      `json:"md5,omitempty"`
 	Late         Algorithm     `json:"late_checksum,omitempty"`
+	LateMD5      bool          `json:"late_md5,omitempty"` // TLV 35
+	Redirect     string        `json:"redirect,omitempty"` // TLV 7
 	Header       string        `json:"header"`
 }
 
@@ -231,6 +245,7 @@ func (v vectorEnvelope) envelope(t *testing.T) Envelope {
 	e.Attributes = Attributes{
 		ContentType: v.Headers[0], ContentEncoding: v.Headers[1], ContentDisposition: v.Headers[2], ContentLanguage: v.Headers[3],
 		CacheControl: v.Headers[4], Expires: v.Headers[5], UserMetadata: v.UserMetadata, MD5: v.MD5, LateChecksum: v.Late,
+		LateMD5: v.LateMD5, Redirect: v.Redirect,
 	}
 	for _, c := range v.Checksums {
 		e.Attributes.Checksums = append(e.Attributes.Checksums, *c.checksum())
