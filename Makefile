@@ -41,7 +41,7 @@ test: test-parts ## install what is missing and run every test
 
 .PHONY: test-parts
 test-parts:
-	test/tools/install.sh softhsm2 opensc libnss3 libnss3-tools openssh-client awscli python3-boto3 rclone s3cmd curl restic s3fs nodejs npm
+	test/tools/install.sh softhsm2 opensc libnss3 libnss3-tools openssh-client awscli python3-boto3 python3-cryptography rclone s3cmd curl restic s3fs nodejs npm
 	test/tools/build.sh minio >/dev/null
 	test/tools/build.sh versitygw >/dev/null
 	test/tools/build.sh versitygw-server >/dev/null

@@ -2,6 +2,7 @@ package kms
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -97,6 +98,23 @@ func parseMirror(data []byte) (Mirror, error) {
 		return Mirror{}, fmt.Errorf("%w: something follows the record", ErrInvalid)
 	}
 	return form.Mirror, form.validate()
+}
+
+// Open unwraps the bucket key with the provider that holds its KEK. Where that works,
+// Space, ID, KEK and KEKVersion are true; the rest are still hints. It asks no registry:
+// who may use a KEK, and whether it is blocked, is not known here. Errors are those of
+// Provider.Unwrap.
+func (m Mirror) Open(ctx context.Context, p Provider) (Secret, error) {
+	key := m.key()
+	b, err := p.Unwrap(ctx, key.ref(), key.binding(), key.Wrapped)
+	if err != nil {
+		return Secret{}, fmt.Errorf("kms: opening the mirror of key %s: %w", m.ID, err)
+	}
+	secret := NewSecret(b)
+	if secret.Len() != 32 {
+		return Secret{}, fmt.Errorf("kms: opening the mirror of key %s: %w: it holds %d bytes", m.ID, ErrCorrupt, secret.Len())
+	}
+	return secret, nil
 }
 
 func (f mirrorForm) validate() error {

@@ -2,6 +2,7 @@ package kms
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"reflect"
 	"strings"
@@ -128,5 +129,40 @@ func TestTransactionRefusesToChangeAKeyTwice(t *testing.T) {
 	good := Transaction{Put: []Item{{Key: "a"}}, Delete: []string{"b"}, DeletePrefix: []string{"c/"}}
 	if err := good.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// oneKEK is a provider that unwraps one thing.
+type oneKEK struct {
+	Provider
+	m      Mirror
+	secret []byte
+}
+
+func (p oneKEK) Unwrap(_ context.Context, ref KeyRef, b Binding, wrapped []byte) ([]byte, error) {
+	if ref != p.m.key().ref() || b != p.m.key().binding() || !bytes.Equal(wrapped, p.m.Wrapped) {
+		return nil, ErrCorrupt
+	}
+	return p.secret, nil
+}
+
+func TestAMirrorOpensAsThatOfItsOwnSpaceIDAndKEKOnly(t *testing.T) {
+	m := mirrorExample()
+	secret, err := m.Open(t.Context(), oneKEK{m: m, secret: make([]byte, 32)})
+	if err != nil || secret.Len() != 32 {
+		t.Fatalf("got %d bytes, %v", secret.Len(), err)
+	}
+	if _, err := m.Open(t.Context(), oneKEK{m: m, secret: make([]byte, 31)}); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("31 bytes: got %v, want ErrCorrupt", err)
+	}
+	for name, change := range map[string]func(m *Mirror){
+		"space": func(m *Mirror) { m.Space = "6ba7b811-9dad-11d1-80b4-00c04fd430c8" }, "id": func(m *Mirror) { m.ID[0]++ },
+		"KEK": func(m *Mirror) { m.KEK = "other" }, "version": func(m *Mirror) { m.KEKVersion++ },
+	} {
+		changed := mirrorExample()
+		change(&changed)
+		if _, err := changed.Open(t.Context(), oneKEK{m: m, secret: make([]byte, 32)}); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("another %s: got %v, want ErrCorrupt", name, err)
+		}
 	}
 }

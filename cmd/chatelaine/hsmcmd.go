@@ -30,15 +30,18 @@ type tokenFlags struct {
 	c      kmsconfig.PKCS11
 }
 
-func (f *tokenFlags) bind(cmd *cobra.Command) {
+func (f *tokenFlags) bind(cmd *cobra.Command) { f.bindAs(cmd, "config", "prefix") }
+
+// bindAs is bind where two of the names mean something else.
+func (f *tokenFlags) bindAs(cmd *cobra.Command, config, prefix string) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.config, "config", "", "the KMS's configuration; the flags below go before it")
+	flags.StringVar(&f.config, config, "", "the KMS's configuration; the flags below go before it")
 	flags.StringVar(&f.c.Module, "module", "", "path of the PKCS#11 library")
 	flags.StringVar(&f.c.Parameters, "parameters", "", "text that the library is initialised with, where it wants one")
 	flags.StringVar(&f.c.Token, "token", "", "label of the token, or a pkcs11: URI")
 	flags.StringVar(&f.c.PINFile, "pin-file", "", "file with the user's PIN")
 	flags.StringVar(&f.c.PINEnv, "pin-env", "", "variable of the environment with the user's PIN")
-	flags.StringVar(&f.c.Prefix, "prefix", "", "what our keys' labels begin with")
+	flags.StringVar(&f.c.Prefix, prefix, "", "what our keys' labels begin with")
 }
 
 // read is the part of the configuration that is about the token, and the name of the

@@ -102,7 +102,7 @@ func recoverCommand() *cobra.Command {
 var errUnclean = errors.New("not everything could be recovered: see above")
 
 func (r *recovery) run(ctx context.Context, cmd *cobra.Command, c *service.Clients, args []string) error {
-	config, err := r.backends()
+	config, err := cloudConfig(r.config, r.backend)
 	if err != nil {
 		return err
 	}
@@ -135,18 +135,19 @@ func (r *recovery) run(ctx context.Context, cmd *cobra.Command, c *service.Clien
 	return nil
 }
 
-// backends is the configuration as far as it says where buckets lie.
-func (r *recovery) backends() (gatewayconfig.Config, error) {
-	if (r.config == "") == (r.backend == "") {
+// cloudConfig is the configuration as far as it says where buckets lie: that of a file,
+// or one backend by its URL.
+func cloudConfig(file, backend string) (gatewayconfig.Config, error) {
+	if (file == "") == (backend == "") {
 		return gatewayconfig.Config{}, advise(usageError{errors.New("where do the buckets lie?")},
 			"name the gateway's configuration with --config, or the backend of `chatelaine up` with --backend file:///data/cloud")
 	}
-	if r.backend != "" {
-		return gatewayconfig.Config{Backends: map[string]gatewayconfig.Backend{upBackend: {URL: r.backend}}}, nil
+	if backend != "" {
+		return gatewayconfig.Config{Backends: map[string]gatewayconfig.Backend{upBackend: {URL: backend}}}, nil
 	}
-	c, err := gatewayconfig.LoadPartial(r.config)
+	c, err := gatewayconfig.LoadPartial(file)
 	if err == nil && len(c.Backends) == 0 {
-		err = fmt.Errorf("%s names no backends", r.config)
+		err = fmt.Errorf("%s names no backends", file)
 	}
 	if err != nil {
 		return c, usageError{err}

@@ -68,7 +68,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) (serv
 	services := []*cobra.Command{upCommand(), gatewayCommand(), kmsCommand()}
 	root.AddCommand(services...)
 	root.AddCommand(versionCommand(), keyCommand(),
-		approveCommand(), rejectCommand(), pendingCommand(), approvalsCommand(), rulesCommand(), ceremonyCommand(), recoverCommand(), backupCommand(), restoreCommand(), policyCommand(), hsmCommand(), backendCommand())
+		approveCommand(), rejectCommand(), pendingCommand(), approvalsCommand(), rulesCommand(), ceremonyCommand(), recoverCommand(), backupCommand(), restoreCommand(), policyCommand(), hsmCommand(), backendCommand(), objectCommand())
 	ran, err := root.ExecuteContextC(ctx)
 	if err != nil && !begun {
 		err = usageError{err}

@@ -157,6 +157,23 @@ func (p *progress) set(done, total uint64) {
 	fmt.Fprintf(p.out, "\r%s [%s%s] %d of %d ", p.label, strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), done, total)
 }
 
+// note says how far work has come of which nobody knows the end.
+func (p *progress) note(text string) {
+	interval := linesInterval
+	if p.terminal {
+		interval = barInterval
+	}
+	if time.Since(p.said) < interval {
+		return
+	}
+	p.said = time.Now()
+	if !p.terminal {
+		fmt.Fprintf(p.out, "%s: %s\n", p.label, text)
+		return
+	}
+	fmt.Fprintf(p.out, "\r%s: %s\x1b[K", p.label, text)
+}
+
 // end leaves the line of the bar.
 func (p *progress) end() {
 	if p.terminal && !p.said.IsZero() {

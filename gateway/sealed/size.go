@@ -68,3 +68,13 @@ func trailerSize(parts int) int64 {
 func badSize(stored int64) error {
 	return fmt.Errorf("%w: no object is stored in %d bytes", ErrCorrupt, stored)
 }
+
+// PartsOf is the number of parts whose trailer is a message of the given bytes; 0 where there is no such number.
+// It inverts |T| of §4, and is only as true as the footer that says that size.
+func PartsOf(trailer int64) int {
+	n := sort.Search(MaxParts, func(i int) bool { return trailerSize(i+1) >= trailer }) + 1
+	if n > MaxParts || trailerSize(n) != trailer {
+		return 0
+	}
+	return n
+}

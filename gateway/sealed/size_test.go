@@ -107,3 +107,22 @@ func TestMessageSizeIsWhatMessagesHave(t *testing.T) {
 		}
 	}
 }
+
+func TestPartsOfInvertsTheSizeOfTrailers(t *testing.T) {
+	for _, n := range []int{1, 2, 508, 509, 510, 5000, MaxParts} {
+		size := trailerSize(n)
+		if got := PartsOf(size); got != n {
+			t.Errorf("%d parts: got %d", n, got)
+		}
+		for _, wrong := range []int64{size - 1, size + 1} {
+			if got := PartsOf(wrong); got != 0 {
+				t.Errorf("%d bytes: got %d parts, want none", wrong, got)
+			}
+		}
+	}
+	for _, wrong := range []int64{-1, 0, trailerSize(MaxParts) + entrySize, 1 << 40} {
+		if got := PartsOf(wrong); got != 0 {
+			t.Errorf("%d bytes: got %d parts, want none", wrong, got)
+		}
+	}
+}

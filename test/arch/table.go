@@ -106,6 +106,11 @@ func Table() []Folder {
 			Tests: []string{"kms/...", "hsm/..."},
 		},
 		{Dir: "gateway/keys/keystest", Allow: []string{"gateway/keys", "gateway/sealed"}},
+		{
+			Dir:   "gateway/breakglass",
+			Allow: []string{"gateway/objects", "gateway/sealed", "kms", "backends", uuid},
+			Tests: []string{"backends/memstore", "kms/softkey", zap},
+		},
 		{Dir: "gateway/access", Allow: []string{"gateway/keys", "kms/policy", prometheus, zap}, Tests: []string{"kms"}},
 		{Dir: "gateway/config", Allow: []string{"kms/config/settings"}},
 		{Dir: "gateway/server", Allow: []string{prometheus, zap}},

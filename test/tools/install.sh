@@ -24,6 +24,7 @@ present() {
 	openssh-client) command -v ssh-keygen ;;
 	awscli) command -v aws ;;
 	python3-boto3) python3 -c 'import boto3' ;;
+	python3-cryptography) python3 -c 'import cryptography' ;;
 	nodejs) command -v node ;;
 	*) command -v "$1" ;;
 	esac >/dev/null 2>&1

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Recomputes the frozen vectors from FORMAT.md alone. Needs the cryptography package."""
-import base64, hashlib, hmac, json, os, struct, sys
+"""Recomputes the frozen vectors from FORMAT.md alone, and has deploy/break-glass/read.py open them and refuse the hostile ones.
+Needs the cryptography package."""
+import base64, functools, hashlib, hmac, io, json, os, struct, sys
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -8,6 +9,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 CHUNK = 16384
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "..", "deploy", "break-glass"))
+import read
+from crc64nvme import crc64nvme
 
 
 def unhex(v):
@@ -36,22 +40,6 @@ def message(key, salt, ctx, pt):
     return b"".join(out)
 
 
-def crc_table():
-    table = []
-    for v in range(256):
-        for _ in range(8):
-            v = v >> 1 ^ (0x9A6C9329AC4BC9B5 if v & 1 else 0)
-        table.append(v)
-    return table
-
-
-def crc64nvme(data, table=crc_table()):
-    crc = 2**64 - 1
-    for b in data:
-        crc = table[(crc ^ b) & 255] ^ crc >> 8
-    return crc ^ 2**64 - 1
-
-
 def size(n):
     return n + 16 * (n // CHUNK) + 112 * min(9999, 1 + n // 5242880) + 176
 
@@ -69,15 +57,30 @@ def seal_object(v):
     if late := v.get("late_checksum"):
         value = unhex(late["value"])
         head += struct.pack(">BBH", late["algorithm"], late["scope"], len(value)) + value
-    t = message(dek, unhex(v["trailer_salt"]), b"cho1/trl\0", head.ljust(104, b"\0") + entries)
+    head = head.ljust(104, b"\0")
+    if md5 := v.get("late_md5"):
+        head = head[:1] + bytes([head[1] | 2]) + head[2:84] + unhex(md5) + head[100:]
+    t = message(dek, unhex(v["trailer_salt"]), b"cho1/trl\0", head + entries)
     end = t + struct.pack(">I", len(t)) + b"CHO1"
     return plain, body + bytes(size(v["length"]) - len(body) - len(end)) + end
+
+
+@functools.lru_cache(maxsize=None)
+def load(name):
+    with open(os.path.join(HERE, name + ".json"), encoding="utf-8") as f:
+        return json.load(f)
+
+
+def envelope_of(v):
+    length, salt = (v["length"], unhex(v["parts"][0]["salt"])) if v["kind"] == 0 else (2**64 - 1, bytes(24))
+    return read.Envelope(v["kind"], unhex(v["dek"]), length, salt, 0, [])
 
 
 def check_object(v):
     plain, stored = seal_object(v)
     return (len(stored) == v["stored"] and hashlib.sha256(plain).hexdigest() == v["plain_sha256"]
-            and hashlib.sha256(stored).hexdigest() == v["stored_sha256"])
+            and hashlib.sha256(stored).hexdigest() == v["stored_sha256"]
+            and b"".join(read.plaintext(io.BytesIO(stored), v["stored"], envelope_of(v))) == plain)
 
 
 def tlv(kind, value):
@@ -88,6 +91,8 @@ def check_envelope(v):
     e = struct.pack(">BB", 1, v["kind"]) + unhex(v["dek"])
     e += struct.pack(">Q", 2**64 - 1 if v["kind"] else v["length"]) + unhex(v["part_salt"]) + struct.pack(">Q", v["created_ms"])
     e += b"".join(tlv(i + 1, h.encode()) for i, h in enumerate(v["headers"]) if h)
+    if v.get("redirect"):
+        e += tlv(7, v["redirect"].encode())
     e += b"".join(tlv(16, lp(p["Name"].encode()) + p["Value"].encode()) for p in v["user_metadata"] or [])
     for c in v["checksums"] or []:
         value = struct.pack(">BB", c["algorithm"], c["scope"]) + unhex(c["value"])
@@ -96,9 +101,65 @@ def check_envelope(v):
         e += tlv(33, unhex(v["md5"]))
     if v.get("late_checksum"):
         e += tlv(34, bytes([v["late_checksum"]]))
+    if v.get("late_md5"):
+        e += tlv(35, b"")
     ctx = b"cho1/env\0" + lp(unhex(v["space"])) + lp(v["key"].encode())
     header = "1." + b64(unhex(v["key_id"]) + message(unhex(v["bucket_key"]), unhex(v["salt"]), ctx, e))
-    return header == v["header"]
+    keys = {unhex(v["key_id"]): (unhex(v["bucket_key"]), unhex(v["space"]))}
+    opened = read.open_envelope(header, keys, v["key"].encode())
+    again = b"".join(tlv(*a) for a in opened.attributes)
+    return header == v["header"] and e[:74] == struct.pack(">BB32sQ24sQ", 1, *opened[:5]) and e[74:] == again
+
+
+@functools.lru_cache(maxsize=None)
+def hostile_base(name):
+    v = next(o for o in load("objects") if o["name"] == name)
+    return v, *seal_object(v)
+
+
+def edited(v):
+    b = bytearray(hostile_base(v["object"])[2])
+    for e in v.get("edits") or []:
+        at, n, src = e.get("at", 0), e.get("len", 0), e.get("src", 0)
+        if e["op"] == "flip":
+            b[at] ^= 1
+        elif e["op"] == "cut":
+            del b[at:at + n]
+        elif e["op"] == "insert":
+            b[at:at] = bytes(n)
+        elif e["op"] == "copy":
+            b[at:at + n] = hostile_base(e["from"])[2][src:src + n]
+    return bytes(b)
+
+
+def check_hostile(v):
+    got = b""
+    try:
+        if "header" in v:
+            read.open_envelope(v["header"], AnyKey(v), v["key"].encode())
+            return False
+        stored = edited(v)
+        base, plain, _ = hostile_base(v.get("envelope_of") or v["object"])
+        if hashlib.sha256(stored).hexdigest() != v["stored_sha256"]:
+            return False
+        for piece in read.plaintext(io.BytesIO(stored), v.get("stored", 0), envelope_of(base)):
+            got += piece
+        return False
+    except ValueError:
+        return "header" in v or plain.startswith(got) and len(got) < len(plain)
+
+
+class AnyKey(dict):
+    """Has the vector's key under every id: that of the header does not matter here."""
+
+    def __init__(self, v):
+        self.pair = unhex(v["bucket_key"]), unhex(v["space"])
+
+    def __contains__(self, _):
+        return True
+
+    def __getitem__(self, _):
+        return self.pair
 
 
 def check_upload(v):
@@ -117,12 +178,10 @@ def check_upload(v):
 
 def main():
     failed = 0
-    for name, check in ("objects", check_object), ("envelopes", check_envelope), ("uploads", check_upload):
-        with open(os.path.join(HERE, name + ".json"), encoding="utf-8") as f:
-            vectors = json.load(f)
-        bad = [v["name"] for v in vectors if not check(v)]
+    for name, check in ("objects", check_object), ("envelopes", check_envelope), ("uploads", check_upload), ("hostile", check_hostile):
+        bad = [v["name"] for v in load(name) if not check(v)]
         failed += len(bad)
-        print(f"{name}: {len(vectors) - len(bad)} of {len(vectors)} agree", *bad, sep="\n  " if bad else "")
+        print(f"{name}: {len(load(name)) - len(bad)} of {len(load(name))} agree", *bad, sep="\n  " if bad else "")
     sys.exit(failed > 0)
 
 
