@@ -9,7 +9,9 @@ import (
 )
 
 const (
-	defaultSessions = 30
+	// DefaultSessions is the size of the session pool of a token that has as many.
+	DefaultSessions = 30
+
 	defaultReserve  = 2
 	defaultDeadline = 10 * time.Second
 	defaultRetry    = time.Second
@@ -162,7 +164,7 @@ func (c Config) withDefaults() Config {
 func (c Config) poolSize(info tokenInfo) int {
 	size := c.MaxSessions
 	if size == 0 {
-		size = defaultSessions
+		size = DefaultSessions
 	}
 	limits := []uint{info.maxSessions, info.maxRWSessions}
 	if c.ReadOnly {

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,6 +125,26 @@ func (w *hsmWatch) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(w.busy, prometheus.GaugeValue, float64(s.Busy), provider, s.Token)
 			ch <- prometheus.MustNewConstMetric(w.breaker, prometheus.GaugeValue, open, provider, s.Token)
 		}
+	}
+}
+
+// mostWaiting is the most threads that are added for calls that wait.
+const mostWaiting = 16
+
+// makeRoom has Go run as many threads more as calls may wait in modules at once, up to
+// mostWaiting. A call in C keeps its processor (GOMAXPROCS) until the runtime takes that
+// away, which it does after up to 10 ms: with two processors two calls of a network HSM
+// would stop everything else, and 30 sessions would do hardly more than two.
+// GOMAXPROCS in the environment wins.
+func makeRoom(c kmsconfig.Config) {
+	waiting := 0
+	for _, p := range append(slices.Collect(maps.Values(c.Providers)), c.Provider) {
+		if p.PKCS11 != nil {
+			waiting += cmp.Or(p.PKCS11.MaxSessions, hsm.DefaultSessions)
+		}
+	}
+	if waiting > 0 && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + min(waiting, mostWaiting))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -99,5 +100,31 @@ func TestACallThatHangsEndsTheKMS(t *testing.T) {
 	cancel()
 	if err := newHSMWatch().wait(ctx); err != nil {
 		t.Errorf("at the end: %v", err)
+	}
+}
+
+func TestCallsThatWaitGetThreadsOfTheirOwn(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+	token := func(sessions int) kmsconfig.Provider {
+		return kmsconfig.Provider{PKCS11: &kmsconfig.PKCS11{MaxSessions: sessions}}
+	}
+	for name, tc := range map[string]struct {
+		c           kmsconfig.Config
+		environment string
+		more        int
+	}{
+		"no HSM":      {kmsconfig.Config{Provider: kmsconfig.Provider{SoftKey: &kmsconfig.SoftKey{}}}, "", 0},
+		"four":        {kmsconfig.Config{Provider: token(4)}, "", 4},
+		"two HSMs":    {kmsconfig.Config{Provider: token(4), Providers: map[string]kmsconfig.Provider{"b": token(3)}}, "", 7},
+		"the default": {kmsconfig.Config{Provider: token(0)}, "", mostWaiting},
+		"environment": {kmsconfig.Config{Provider: token(4)}, "2", 0},
+	} {
+		t.Setenv("GOMAXPROCS", tc.environment)
+		runtime.GOMAXPROCS(before)
+		makeRoom(tc.c)
+		if got := runtime.GOMAXPROCS(0) - before; got != tc.more {
+			t.Errorf("%s: %d more, want %d", name, got, tc.more)
+		}
 	}
 }

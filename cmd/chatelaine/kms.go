@@ -59,6 +59,7 @@ func runKMS(ctx context.Context, c config.Config, recovering bool, logger *zap.L
 		return err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
+	makeRoom(c)
 	watch := newHSMWatch()
 	name, providers, err := openProviders(ctx, c, watch, logger)
 	if err != nil {

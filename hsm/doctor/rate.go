@@ -62,13 +62,10 @@ func (r *Report) callers(c Config) int {
 		return c.HSM.MaxSessions
 	}
 	if most := r.Token.Token.MaxSessions; most != nil {
-		return min(defaultSessions, max(1, int(min(*most, defaultSessions+3))-3))
+		return min(hsm.DefaultSessions, max(1, int(min(*most, hsm.DefaultSessions+3))-3))
 	}
-	return defaultSessions
+	return hsm.DefaultSessions
 }
-
-// defaultSessions is package hsm's.
-const defaultSessions = 30
 
 func (r *Report) measureWith(ctx context.Context, token *hsm.Token, key hsm.Key, callers int, length time.Duration) error {
 	secret, aad := make([]byte, bucketKey), []byte("doctor")

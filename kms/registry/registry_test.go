@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -392,5 +393,34 @@ func TestRevisionIsThatOfTheNewestChange(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
+	})
+}
+
+func TestAReadSeesWhatAnybodyWasToldIsCommitted(t *testing.T) {
+	each(t, func(t *testing.T, r kms.Registry) {
+		var group sync.WaitGroup
+		for writer := range 4 {
+			key, told := fmt.Sprintf("w/%d", writer), make(chan string)
+			group.Go(func() {
+				defer close(told)
+				for i := range 50 {
+					if err := r.Commit(t.Context(), put(key, strconv.Itoa(i))); err != nil {
+						t.Error(err)
+						return
+					}
+					told <- strconv.Itoa(i)
+				}
+			})
+			group.Go(func() {
+				for want := range told {
+					item, err := r.Get(t.Context(), key)
+					got, _ := strconv.Atoi(string(item.Value))
+					if least, _ := strconv.Atoi(want); err != nil || got < least {
+						t.Errorf("%s: got %q, %v, and %s was committed before", key, item.Value, err, want)
+					}
+				}
+			})
+		}
+		group.Wait()
 	})
 }

@@ -85,7 +85,9 @@ func newTransport(c DialConfig, to string) (*http.Transport, string, error) {
 	}
 	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 10 * time.Second}
 	transport := &http.Transport{
-		MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second,
+		// HTTP/1.1 has a call in a connection: as many as a gateway may have at once,
+		// or those above are closed and made anew for each call.
+		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second,
 		TLSHandshakeTimeout: 5 * time.Second, ForceAttemptHTTP2: true,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 3 * time.Second},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

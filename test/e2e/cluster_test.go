@@ -18,16 +18,22 @@ import (
 // lease is the shortest that the KMS takes: tests wait for it to run out.
 const lease = 3 * time.Second
 
+// tokenPIN is the PIN of the tokens that are made here.
+const tokenPIN = "48152637"
+
 // cluster is the product in parts: a KMS on a SoftHSM token, and gateways that share
 // nothing but it and the cloud.
 type cluster struct {
-	t        *testing.T
-	dir      string
-	user     harness.Credentials
-	cloud    cloud
-	ttl      time.Duration // of bucket keys; 0: the product's default
-	kms      *harness.Process
-	replicas []*replica
+	t         *testing.T
+	dir       string
+	user      harness.Credentials
+	cloud     cloud
+	ttl       time.Duration // of bucket keys; 0: the product's default
+	module    string        // of PKCS#11; empty: SoftHSM's
+	pkcs11    string        // more settings of it
+	moduleEnv []string      // of processes that load it
+	kms       *harness.Process
+	replicas  []*replica
 }
 
 // replica is one gateway.
@@ -58,6 +64,9 @@ func planCluster(t *testing.T, c cloud) *cluster {
 func (k *cluster) start(replicas int) {
 	k.t.Helper()
 	k.makeTokens("cluster")
+	if k.module == "" {
+		k.module = softHSM(k.t)
+	}
 	k.startKMS()
 	k.t.Cleanup(func() { k.kms.Kill() })
 	k.makeUser()
@@ -96,7 +105,7 @@ func (k *cluster) makeTokens(labels ...string) {
 		k.t.Fatal(err)
 	}
 	k.write("softhsm2.conf", "directories.tokendir = "+k.path("tokens")+"\nobjectstore.backend = file\nlog.level = ERROR\n")
-	pin, officer := k.write("pin", "48152637"), k.write("so-pin", "73625184")
+	pin, officer := k.write("pin", tokenPIN), k.write("so-pin", "73625184")
 	for _, label := range labels {
 		command(k.t, k.env(), product, "kms", "init-token", "--module", softHSM(k.t), "--label", label, "--pin-file", pin, "--so-pin-file", officer)
 	}
@@ -106,13 +115,13 @@ func (k *cluster) makeTokens(labels ...string) {
 func (k *cluster) startKMS() {
 	k.t.Helper()
 	text := fmt.Sprintf(
-		"listen: %s\nstate: {dir: %s}\nlease: %s\nprovider:\n  pkcs11: {module: %s, token: cluster, pin_file: %s}\n",
-		k.socket(), k.path("etcd"), lease, softHSM(k.t), k.path("pin"))
+		"listen: %s\nstate: {dir: %s}\nlease: %s\nprovider:\n  pkcs11: {module: %s, token: cluster, pin_file: %s%s}\n",
+		k.socket(), k.path("etcd"), lease, k.module, k.path("pin"), k.pkcs11)
 	if k.ttl != 0 {
 		text += fmt.Sprintf("ttl: %s\n", k.ttl)
 	}
 	config := k.write("kms.yaml", text)
-	p, err := harness.Start(product, k.path("kms"), []string{"kms", "--config", config}, k.env())
+	p, err := harness.Start(product, k.path("kms"), []string{"kms", "--config", config}, append(k.env(), k.moduleEnv...))
 	if err != nil {
 		k.t.Fatal(err)
 	}

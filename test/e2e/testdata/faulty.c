@@ -5,6 +5,9 @@
 //	hang   calls of that token never return
 //	crash  the next call of that token takes the process with it; the file is removed
 //
+// Where FAULTY_DELAY is set, C_Encrypt and C_Decrypt take so many microseconds more, as
+// those of an HSM in a network do.
+//
 //	gcc -shared -fPIC -O0 -o faulty.so faulty.c -ldl
 #include <dlfcn.h>
 #include <limits.h>
@@ -18,9 +21,10 @@ typedef unsigned long ulong_t;
 typedef struct { unsigned char major, minor; void *fn[68]; } function_list;
 typedef struct { ulong_t slot, state, flags, error; } session_info;
 typedef struct { unsigned char label[32], rest[512]; } token_info;
-enum { GET_TOKEN_INFO = 6, GET_SESSION_INFO = 15, FIND_OBJECTS_INIT = 26, ENCRYPT_INIT = 29, DECRYPT_INIT = 33, GENERATE_RANDOM = 64 };
+enum { GET_TOKEN_INFO = 6, GET_SESSION_INFO = 15, FIND_OBJECTS_INIT = 26, ENCRYPT_INIT = 29, ENCRYPT, DECRYPT_INIT = 33, DECRYPT, GENERATE_RANDOM = 64 };
 
 static function_list *target, own;
+static useconds_t delay;
 
 // meant says whether a label, padded with blanks, is that of the session's token.
 static int meant(const char *label, ulong_t session) {
@@ -64,6 +68,18 @@ static ulong_t decrypt_init(ulong_t session, void *mechanism, ulong_t key) {
 	return ((ulong_t(*)(ulong_t, void *, ulong_t))target->fn[DECRYPT_INIT])(session, mechanism, key);
 }
 
+typedef ulong_t (*crypt_t)(ulong_t session, unsigned char *in, ulong_t in_size, unsigned char *out, ulong_t *out_size);
+
+static ulong_t slow_encrypt(ulong_t session, unsigned char *in, ulong_t in_size, unsigned char *out, ulong_t *out_size) {
+	usleep(delay);
+	return ((crypt_t)target->fn[ENCRYPT])(session, in, in_size, out, out_size);
+}
+
+static ulong_t slow_decrypt(ulong_t session, unsigned char *in, ulong_t in_size, unsigned char *out, ulong_t *out_size) {
+	usleep(delay);
+	return ((crypt_t)target->fn[DECRYPT])(session, in, in_size, out, out_size);
+}
+
 static ulong_t find_objects_init(ulong_t session, void *template, ulong_t count) {
 	obey(session);
 	return ((ulong_t(*)(ulong_t, void *, ulong_t))target->fn[FIND_OBJECTS_INIT])(session, template, count);
@@ -84,6 +100,10 @@ ulong_t C_GetFunctionList(function_list **list) {
 		own.fn[DECRYPT_INIT] = (void *)decrypt_init;
 		own.fn[FIND_OBJECTS_INIT] = (void *)find_objects_init;
 		own.fn[GENERATE_RANDOM] = (void *)generate_random;
+		if (getenv("FAULTY_DELAY") && (delay = atoi(getenv("FAULTY_DELAY")))) {
+			own.fn[ENCRYPT] = (void *)slow_encrypt;
+			own.fn[DECRYPT] = (void *)slow_decrypt;
+		}
 	}
 	*list = &own;
 	return 0;
