@@ -81,7 +81,7 @@ func makeKeysCommand() *cobra.Command {
 			}
 			r, err := keyceremony.Make(cmd.Context(), p)
 			if r != nil {
-				told(cmd, args[0], r)
+				told(cmd, args[0], r, len(token.Failover) > 0)
 			}
 			return explainCeremony(err)
 		},
@@ -188,12 +188,15 @@ func ceremonyTable(r *keyceremony.Record) table {
 }
 
 // told says what was made and what is to be done.
-func told(cmd *cobra.Command, folder string, r *keyceremony.Record) {
+func told(cmd *cobra.Command, folder string, r *keyceremony.Record, copies bool) {
 	out := cmd.OutOrStdout()
 	statement := r.Statement()
 	fmt.Fprintf(out, "The keys are made. The statement, SHA-256 %s:\n\n%s\n", approval.Digest(statement), statement)
 	fmt.Fprintf(out, "Each witness signs: chatelaine hsm ceremony sign %s --sign-key FILE\n", quote(folder))
 	fmt.Fprintf(out, "Then: chatelaine hsm ceremony verify %s\n", quote(folder))
+	if copies {
+		fmt.Fprintln(out, "Copy the keys to the tokens of the failover list with the vendor's tool; `chatelaine hsm doctor` compares them.")
+	}
 }
 
 // explainCeremony adds what a person can do.
@@ -273,13 +276,17 @@ func verifyKeysCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var failed error
 			if compare {
-				if err := compareToken(cmd, &from, userType, report); err != nil {
-					return err
-				}
+				failed = compareToken(cmd, &from, userType, report)
 			}
+			// What the folder tells is shown also when the token cannot be asked.
 			a.out = cmd.OutOrStdout()
-			return a.verdict(report, len(known) > 0, compare)
+			verdict := a.verdict(report, len(known) > 0, compare && failed == nil)
+			if failed != nil {
+				return failed
+			}
+			return verdict
 		},
 	}
 	from.bind(cmd)

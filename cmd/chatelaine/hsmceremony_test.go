@@ -14,7 +14,11 @@ import (
 	awscredentials "github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"chatelaine/hsm"
 	"chatelaine/hsm/hsmtest"
+	"chatelaine/kms"
+	kmsconfig "chatelaine/kms/config"
+	"chatelaine/kms/pkcs11"
 )
 
 // runner runs commands in a folder, and wants their exit code and what they say.
@@ -65,6 +69,8 @@ func TestKeysOfACeremonyAreVerifiedTakenOverAndUsed(t *testing.T) {
 	run(0, "all holds, and the token has what was recorded", "hsm", "ceremony", "verify", "c", "--hsm", "--config", config)
 	run(exitFailure, "record has the key", "hsm", "ceremony", "verify", "c", "--witness", "alice=alice.pub", "--witness", "bob=mallory.pub")
 
+	run(exitUsage, "all holds; the token was not asked", "hsm", "ceremony", "verify", "c", "--hsm", "--config", config, "--token", "none")
+
 	useKeys(t, run, config, dir)
 
 	run(0, "the token has what was recorded", "hsm", "ceremony", "verify", "c", "--hsm", "--config", config)
@@ -84,9 +90,9 @@ func TestKeysOfACeremonyAreVerifiedTakenOverAndUsed(t *testing.T) {
 func useKeys(t *testing.T, run runner, config, dir string) {
 	t.Helper()
 	run(exitFailure, "made in a ceremony", "kms", "--config", config)
-	kms := start(t, nil, "kms", "--config", config, "--recover")
+	service := start(t, nil, "kms", "--config", config, "--recover")
 	at := []string{"--kms", "unix://" + filepath.Join(filepath.Dir(config), "s")}
-	eventually(t, "the KMS", func() bool { return strings.Contains(kms.err.String(), `"serving"`) })
+	eventually(t, "the KMS", func() bool { return strings.Contains(service.err.String(), `"serving"`) })
 	say := func(want int, says string, args ...string) string {
 		t.Helper()
 		return run(want, says, append(args, at...)...)
@@ -117,18 +123,18 @@ func useKeys(t *testing.T, run runner, config, dir string) {
 			t.Errorf("%s: PUT got %d: %s", bucket, code, gateway.err.String())
 		}
 	}
-	if code := kms.stop(t, syscall.SIGTERM); code != 0 {
-		t.Errorf("got %d: %s", code, kms.err.String())
+	if code := service.stop(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("got %d: %s", code, service.err.String())
 	}
-	kms = start(t, nil, "kms", "--config", config)
-	eventually(t, "the KMS again", func() bool { return strings.Contains(kms.err.String(), `"serving"`) })
+	service = start(t, nil, "kms", "--config", config)
+	eventually(t, "the KMS again", func() bool { return strings.Contains(service.err.String(), `"serving"`) })
 	eventually(t, "the gateway again", func() bool { return get("http://"+admin+"/readyz") == 200 })
 	for _, bucket := range []string{"one", "two"} {
 		if text, code := s.get(t, bucket, "k"); code != 200 || text != "text of "+bucket {
 			t.Errorf("%s: GET got %d, %q", bucket, code, text)
 		}
 	}
-	for _, p := range []*program{gateway, kms} {
+	for _, p := range []*program{gateway, service} {
 		if code := p.stop(t, syscall.SIGTERM); code != 0 {
 			t.Errorf("got %d: %s", code, p.err.String())
 		}
@@ -181,5 +187,29 @@ func TestACeremonyOnATokenThatIsNotThereOrWithAWrongPINSaysSo(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestWhoMakesKeysMayBeAnotherUserThanWhoUsesThem(t *testing.T) {
+	pin := writeFile(t, "pin", "1234")
+	c := kmsconfig.PKCS11{
+		Module: "/m.so", Token: "one", PINFile: pin, Prefix: "c-", UserType: 0x80000001, ReadOnly: true,
+		Mechanism: "aes-gcm", Mechanisms: map[string]string{"other": "aes-cbc-hmac"}, RSABits: 2048,
+	}
+	key := func(s pkcs11.Config, name string) hsm.Mechanism {
+		t.Helper()
+		k, err := s.Key(kms.KeyRef{Name: name, Version: 1})
+		if err != nil || k.Label != "c-"+name+".v1" {
+			t.Errorf("got %+v, %v", k, err)
+		}
+		return k.Mechanism
+	}
+	same, err := ceremonyStore(c, kmsconfig.PKCS11{})
+	if err != nil || same.HSM.UserType != 0x80000001 || same.HSM.RSABits != 2048 || key(same, "main") != hsm.AESGCM || key(same, "other") != hsm.AESCBCHMAC {
+		t.Errorf("got %+v, %v", same, err)
+	}
+	own, err := ceremonyStore(c, kmsconfig.PKCS11{UserType: 1, RSABits: 4096, Mechanism: "rsa-oaep-sha256"})
+	if err != nil || own.HSM.UserType != 1 || own.HSM.RSABits != 4096 || key(own, "main") != hsm.RSAOAEPSHA256 || key(own, "other") != hsm.RSAOAEPSHA256 {
+		t.Errorf("got %+v, %v", own, err)
 	}
 }

@@ -190,13 +190,13 @@ func survey(lib *hsm.Library, want hsm.Selector) (seen, error) {
 func makeAll(ctx context.Context, token *hsm.Token, orders []order, r *Record, folder *reserved) error {
 	for _, o := range orders {
 		if err := absent(ctx, token, o.key); err != nil {
-			return err
+			return fmt.Errorf("%w; nothing was made", err)
 		}
 	}
 	var made []hsm.Key
 	for i, o := range orders {
 		if _, err := token.Generate(ctx, o.key); err != nil {
-			return takeBack(ctx, token, made, errors.Join(fmt.Errorf("keyceremony: making %s: %w", o.ref, translate(err)), uncertain(o.key, err)))
+			return takeBack(ctx, token, made, errors.Join(fmt.Errorf("keyceremony: making %s: %w", o.ref, translate(err)), uncertain(ctx, token, o.key, err)))
 		}
 		made = append(made, o.key)
 		var err error
@@ -220,7 +220,7 @@ func absent(ctx context.Context, token *hsm.Token, key hsm.Key) error {
 	for _, label := range key.Labels() {
 		objects, err := token.Describe(ctx, label)
 		if err == nil && len(objects) > 0 {
-			err = fmt.Errorf("%w: the token has a %s %q; nothing was made", kms.ErrExists, objects[0].Class, label)
+			err = fmt.Errorf("%w: the token has a %s %q", kms.ErrExists, objects[0].Class, label)
 		}
 		if err != nil {
 			return fmt.Errorf("keyceremony: looking whether the label is free: %w", err)
@@ -229,12 +229,28 @@ func absent(ctx context.Context, token *hsm.Token, key hsm.Key) error {
 	return nil
 }
 
-// uncertain says of a call that did not return whether the key may be there.
-func uncertain(key hsm.Key, err error) error {
+// uncertain says of a call that was not waited for whether its key is there. It may be
+// somebody else's by now, so it is not destroyed.
+func uncertain(ctx context.Context, token *hsm.Token, key hsm.Key, err error) error {
 	if !errors.Is(err, hsm.ErrUnavailable) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
-	return fmt.Errorf("the token may have made %q nevertheless: look with `chatelaine hsm doctor`, and destroy it with the vendor's tool", key.Label)
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
+	// There is one session, so this comes after the call.
+	switch err := absent(ctx, token, key); {
+	case err == nil:
+		return nil
+	case errors.Is(err, kms.ErrExists):
+		return fmt.Errorf("the token made %q nevertheless: destroy it with the vendor's tool", key.Label)
+	default:
+		return fmt.Errorf("the token may have made %q nevertheless: look with `chatelaine hsm doctor`, and destroy it with the vendor's tool: %w", key.Label, err)
+	}
+}
+
+// afterwards is for what is to be done also when ctx has ended.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 }
 
 // takeBack destroys keys that were just made: nothing was wrapped under them. It returns
@@ -243,7 +259,7 @@ func takeBack(ctx context.Context, token *hsm.Token, made []hsm.Key, why error) 
 	if len(made) == 0 {
 		return why
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	ctx, cancel := afterwards(ctx)
 	defer cancel()
 	var left []error
 	for _, key := range made {

@@ -167,6 +167,38 @@ func TestAWrongPINIsTriedOnceAndAfterEverybodyAgreed(t *testing.T) {
 	}
 }
 
+func TestACeremonyThatIsInterruptedSaysWhatIsLeft(t *testing.T) {
+	p := plan(t, version("main", 1), version("main", 2))
+	ctx, cancel := context.WithCancel(t.Context())
+	p.Store.HSM.Observe = func(operation, _ string, _ time.Duration) {
+		if operation == "generate" {
+			cancel()
+		}
+	}
+	_, err := Make(ctx, p)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	inToken(t, p, func(token *hsm.Token) {
+		left, failed := token.Labels(t.Context(), "")
+		if failed != nil || len(left) > 1 {
+			t.Errorf("in the token are %q, %v", left, failed)
+		}
+		// Whether the call was still waited for is chance; that it is told is not.
+		for _, label := range left {
+			if !strings.Contains(err.Error(), "the token made \""+label) {
+				t.Errorf("%q is there, and not told: %v", label, err)
+			}
+		}
+		if len(left) == 0 && !strings.Contains(err.Error(), "destroyed again") {
+			t.Errorf("nothing is there, and %v", err)
+		}
+	})
+	if _, err := os.Stat(p.Folder); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+}
+
 func TestAModuleThatChangesMeanwhileEndsTheCeremony(t *testing.T) {
 	p := plan(t, version("main", 1))
 	text, err := os.ReadFile(p.Store.HSM.Module)
