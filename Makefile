@@ -47,6 +47,11 @@ test-parts:
 	test/tools/build.sh versitygw-server >/dev/null
 	test/tools/build.sh vault >/dev/null
 
+.PHONY: test-ceph
+test-ceph: ## run the tests that want a Ceph: it takes two minutes, so they are not in make test
+	test/tools/install.sh softhsm2 awscli ceph-mon ceph-osd ceph-common radosgw
+	CHATELAINE_TEST_CEPH=1 $(TEST) -run Ceph ./backends/s3store ./test/e2e
+
 .PHONY: test-short
 test-short: ## run the tests that need seconds, with what is installed
 	$(GO) test -short -timeout 5m ./...

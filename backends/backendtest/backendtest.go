@@ -67,6 +67,15 @@ type Options struct {
 	// CutsLinger: a body that was cut off keeps its bucket from being deleted for a
 	// moment (versitygw).
 	CutsLinger bool
+	// NoIfMatch: IfMatch on Put is answered with ErrUnsupported (Ceph 16).
+	NoIfMatch bool
+	// NoConditionalComplete: conditions on Complete are answered with ErrUnsupported
+	// (Ceph 16).
+	NoConditionalComplete bool
+	// NamesAllParts: Complete has to name every part that was put (Ceph 16).
+	NamesAllParts bool
+	// FailsOnUnknown: Complete of an unknown upload is ErrUnavailable (Ceph 16).
+	FailsOnUnknown bool
 	// PromisesMore: a page that the last key fills says that it is truncated, and is
 	// followed by an empty one (versitygw).
 	PromisesMore bool

@@ -49,6 +49,9 @@ func concurrentCreates(f *fixture) {
 
 // concurrentSwaps counts in an object, as lock files and table formats do.
 func concurrentSwaps(f *fixture) {
+	if f.opts.NoIfMatch {
+		f.Skip("the store refuses If-Match, which another test checks")
+	}
 	f.put("counter", []byte("0"))
 	var swaps atomic.Int64
 	f.each(16, func(int) error {

@@ -13,6 +13,9 @@ import (
 // versitygw is one server for all tests; TestMain stops it.
 var versitygw servers.Shared
 
+// cephs is one cluster for all tests; TestMain stops it.
+var cephs servers.Shared
+
 // speaking is a server's configuration with the dialect of that name.
 func speaking(s *servers.S3, dialect string) s3store.Config {
 	cfg := configOf(s)
@@ -49,4 +52,20 @@ func TestContractOnVersityGW(t *testing.T) {
 	versitygwOptions().Run(t, func(t *testing.T) backends.Store {
 		return offered(t, speaking(versitygw.VersityGW(t), "versitygw"))
 	})
+}
+
+// cephOptions are what Ceph 16 does otherwise than S3.
+func cephOptions() backendtest.Options {
+	return backendtest.Options{
+		NoIfMatch:             true,
+		NoConditionalComplete: true,
+		NoConditionalDelete:   true,
+		NamesAllParts:         true,
+		FailsOnUnknown:        true,
+		UploadsInOnePage:      true,
+	}
+}
+
+func TestContractOnCeph(t *testing.T) {
+	cephOptions().Run(t, func(t *testing.T) backends.Store { return offered(t, speaking(cephs.Ceph(t), "ceph")) })
 }

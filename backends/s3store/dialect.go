@@ -77,6 +77,9 @@ type Dialect struct {
 	// CreatesAgain: CreateBucket of a bucket that is there succeeds, so it is looked for
 	// first.
 	CreatesAgain bool `json:"creates_again,omitempty"`
+	// EncodesUnasked: names in listings of uploads are encoded as asked, and the answer
+	// does not say so.
+	EncodesUnasked bool `json:"encodes_unasked,omitempty"`
 	// Sources say where the facts are from.
 	Sources []string `json:"sources"`
 	// Note is what else an operator should know.

@@ -194,3 +194,36 @@ func TestDeleteOfWhatOthersHaveDeletedSucceeds(t *testing.T) {
 		t.Errorf("with If-Match: got %v, want ErrNotFound", err)
 	}
 }
+
+func TestETagOfPartsIsS3s(t *testing.T) {
+	// Of "a" and "b"; computed with Python's hashlib.
+	parts := []backends.Part{{Number: 1, ETag: "0cc175b9c0f1b6a831c399e269772661"}, {Number: 2, ETag: "92eb5ffee6ae2fec3ad71c777531578f"}}
+	want := "96e024ba2074fe77e8e965ba43a704be-2"
+	if got := etagOfParts(parts); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for _, etag := range []string{"", "xyz", "0cc1"} {
+		if got := etagOfParts([]backends.Part{{Number: 1, ETag: etag}}); got != "" {
+			t.Errorf("of a part with ETag %q: got %s, want none", etag, got)
+		}
+	}
+}
+
+func TestWhatAnOldCephLeavesOutIsMadeUp(t *testing.T) {
+	s, _ := rerouted(t, Config{Dialect: "ceph", Endpoint: "http://h", PathStyle: true}, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			_, _ = w.Write([]byte("<R><Bucket>bucket</Bucket></R>"))
+			return
+		}
+		_, _ = w.Write([]byte("<R><Bucket>bucket</Bucket><Upload><Key>a%20b%2Bc</Key><UploadId>u</UploadId></Upload></R>"))
+	})
+	up := backends.UploadID{Bucket: "bucket", Key: "key", ID: "u"}
+	written, err := s.Complete(t.Context(), up, []backends.Part{{Number: 1, ETag: "0cc175b9c0f1b6a831c399e269772661"}}, backends.Conditions{})
+	if err != nil || !strings.HasSuffix(written.ETag, "-1") || len(written.ETag) != 34 {
+		t.Errorf("got %+v and %v, want an ETag of one part", written, err)
+	}
+	page, err := s.ListUploads(t.Context(), "bucket", nil)
+	if err != nil || len(page.Uploads) != 1 || page.Uploads[0].Key != "a b+c" {
+		t.Errorf("got %+v and %v, want the key decoded", page, err)
+	}
+}

@@ -80,7 +80,7 @@ func servers() []Dialect {
 			Name: "ceph", Addressing: both, Checksum: NoChecksum,
 			IfNoneMatch: Yes, IfMatch: No, IfOnComplete: No, IfOnDelete: No, IfOnCopy: No,
 			LeadingSlash: Yes, PathKeys: No, ETag: "md5", MaxParts: 10000, EqualParts: No, Copies: No, Versions: No,
-			OwnConditions: true, CreatesAgain: true,
+			OwnConditions: true, CreatesAgain: true, EncodesUnasked: true,
 			Sources: []string{"tried: Ceph 16.2.15 of Debian 12", "github.com/ceph/s3-tests issue 583 and pull 693: conditions of Complete are of 2025"},
 			Note: "as of 16.2: conditions of Complete, delete and copy are ignored, a copy's source cannot be pinned, a delete marker " +
 				"is not named; newer releases can do more: try them with `chatelaine backend check` and dialect=generic",

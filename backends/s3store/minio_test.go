@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	minio.Stop()
 	versitygw.Stop()
+	cephs.Stop()
 	os.Exit(code)
 }
 

@@ -311,10 +311,11 @@ func tableOf(row s3store.Dialect) map[string]s3store.Fact {
 		"multipart-conditions": row.IfOnComplete,
 		"multipart-uneven":     not[row.EqualParts],
 		"copy-conditions":      row.IfOnCopy,
-		"copy":                 row.Copies,
-		"versions":             row.Versions,
-		"keys-slashes":         not[row.PathKeys],
-		"keys-leading-slash":   row.LeadingSlash,
+		// A copy whose source cannot be pinned is none that the store can offer.
+		"copy-source-conditions": row.Copies,
+		"versions":               row.Versions,
+		"keys-slashes":           not[row.PathKeys],
+		"keys-leading-slash":     row.LeadingSlash,
 	}
 	if row.ETag != "" {
 		facts["etag-md5"] = map[bool]s3store.Fact{true: s3store.Yes, false: s3store.No}[row.ETag == "md5"]

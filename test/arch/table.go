@@ -157,7 +157,7 @@ func Table() []Folder {
 		},
 
 		{Dir: "test/arch"},
-		{Dir: "test/servers", Allow: []string{"test/...", etcd, zap}},
+		{Dir: "test/servers", Allow: []string{"test/...", etcd, uuid, zap}},
 		{
 			Dir:   "test/...",
 			Allow: []string{"gateway/...", "kms/...", "backends/...", "hsm/...", "test/...", aws, connect, crc64nvme, prometheus, protobuf, uuid, xsync, xsys, zap},

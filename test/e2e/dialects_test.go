@@ -4,16 +4,20 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"chatelaine/test/e2e/harness"
 	"chatelaine/test/servers"
 )
 
-// versitygw is the cloud of the tests that want another than MinIO; TestMain stops it.
-var versitygw servers.Shared
+// versitygw and cephs are the clouds of the tests that want another than MinIO; TestMain
+// stops them.
+var versitygw, cephs servers.Shared
 
 // speaking is a cloud whose dialect is named.
 func speaking(s *servers.S3, dialect string) cloud {
@@ -22,14 +26,37 @@ func speaking(s *servers.S3, dialect string) cloud {
 	return c
 }
 
-// Multipart uploads, copies on the command line and listings in small pages are part of
-// what the client does with the folder.
 func TestTheCommandLineWorksOnVersityGW(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs versitygw")
 	}
-	w := newWorld(t, speaking(versitygw.VersityGW(t), "versitygw"))
-	session{w, newDebianAWS(t, w), newFolder(t, 20<<20+3)}.run()
+	basics(t, speaking(versitygw.VersityGW(t), "versitygw"))
+}
+
+func TestTheCommandLineWorksOnCeph(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs Ceph")
+	}
+	basics(t, speaking(cephs.Ceph(t), "ceph"))
+}
+
+// basics stores a folder, one file of it by a multipart upload, and takes it back.
+func basics(t *testing.T, c cloud) {
+	t.Helper()
+	w := newWorld(t, c)
+	files := &folder{dir: filepath.Join(t.TempDir(), "files"), sizes: map[string]int64{}}
+	for name, size := range map[string]int64{"empty": 0, "with space/ümlaut": 70_000, "big.bin": 20<<20 + 3} {
+		files.write(t, name, size)
+	}
+	aws, bucket := newDebianAWS(t, w), newName()
+	aws.MakeBucket(t, bucket)
+	aws.Upload(t, files.dir, bucket, "pre fix/")
+	assertSizes(t, aws.List(t, bucket, "pre fix/"), files.sizes)
+	out := filepath.Join(t.TempDir(), "out")
+	aws.Download(t, bucket, "pre fix/", out)
+	files.assertSame(t, out)
+	aws.Delete(t, bucket)
+	w.do(harness.Request{Method: http.MethodHead, Path: "/" + bucket}).want(http.StatusNotFound)
 	w.assertDiscreet()
 }
 
@@ -69,14 +96,26 @@ func TestBackendCheckFindsWhatTheTableSays(t *testing.T) {
 		t.Skip("needs MinIO and versitygw")
 	}
 	for name, s := range map[string]*servers.S3{"minio": minio.MinIO(t), "versitygw": versitygw.VersityGW(t)} {
-		got := checked(t, speaking(s, name), 0)
-		if !got.Safe || got.Dialect != name {
-			t.Errorf("%s: %+v", name, got)
-		}
-		for _, f := range got.Findings {
-			if f.Differs {
-				t.Errorf("%s: %s is %s, and the table says %s: %s", name, f.Name, f.Result, f.Table, f.Detail)
-			}
+		assertTable(t, name, s)
+	}
+}
+
+func TestBackendCheckFindsOnCephWhatTheTableSays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs Ceph")
+	}
+	assertTable(t, "ceph", cephs.Ceph(t))
+}
+
+func assertTable(t *testing.T, name string, s *servers.S3) {
+	t.Helper()
+	got := checked(t, speaking(s, name), 0)
+	if !got.Safe || got.Dialect != name {
+		t.Errorf("%s: %+v", name, got)
+	}
+	for _, f := range got.Findings {
+		if f.Differs {
+			t.Errorf("%s: %s is %s, and the table says %s: %s", name, f.Name, f.Result, f.Table, f.Detail)
 		}
 	}
 }

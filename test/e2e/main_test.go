@@ -45,6 +45,7 @@ func run(m *testing.M) (int, error) {
 	}
 	defer minio.Stop()
 	defer versitygw.Stop()
+	defer cephs.Stop()
 	return m.Run(), nil
 }
 
