@@ -106,7 +106,20 @@ func parseMirror(data []byte) (Mirror, error) {
 // Provider.Unwrap.
 func (m Mirror) Open(ctx context.Context, p Provider) (Secret, error) {
 	key := m.key()
-	b, err := p.Unwrap(ctx, key.ref(), key.binding(), key.Wrapped)
+	return m.unwrap(ctx, p, key.ref(), key.binding(), key.Wrapped)
+}
+
+// OpenCopy is Open with the recovery copy under a KEK, where there is one: Epoch is true
+// as well then, and KEK and KEKVersion are hints. ErrNotFound where there is none.
+func (m Mirror) OpenCopy(ctx context.Context, p Provider) (Secret, error) {
+	if m.Recovery == nil || m.Recovery.KEK == "" {
+		return Secret{}, fmt.Errorf("kms: opening the recovery copy of key %s: it has none under a KEK: %w", m.ID, ErrNotFound)
+	}
+	return m.unwrap(ctx, p, m.Recovery.ref(), m.key().recoveryBinding(), m.Recovery.Wrapped)
+}
+
+func (m Mirror) unwrap(ctx context.Context, p Provider, ref KeyRef, binding Binding, wrapped []byte) (Secret, error) {
+	b, err := p.Unwrap(ctx, ref, binding, wrapped)
 	if err != nil {
 		return Secret{}, fmt.Errorf("kms: opening the mirror of key %s: %w", m.ID, err)
 	}

@@ -140,7 +140,9 @@ type oneKEK struct {
 }
 
 func (p oneKEK) Unwrap(_ context.Context, ref KeyRef, b Binding, wrapped []byte) ([]byte, error) {
-	if ref != p.m.key().ref() || b != p.m.key().binding() || !bytes.Equal(wrapped, p.m.Wrapped) {
+	own := ref == p.m.key().ref() && b == p.m.key().binding() && bytes.Equal(wrapped, p.m.Wrapped)
+	copied := ref == p.m.Recovery.ref() && b == p.m.key().recoveryBinding() && bytes.Equal(wrapped, p.m.Recovery.Wrapped)
+	if !own && !copied {
 		return nil, ErrCorrupt
 	}
 	return p.secret, nil
@@ -148,6 +150,18 @@ func (p oneKEK) Unwrap(_ context.Context, ref KeyRef, b Binding, wrapped []byte)
 
 func TestAMirrorOpensAsThatOfItsOwnSpaceIDAndKEKOnly(t *testing.T) {
 	m := mirrorExample()
+	m.Recovery = &RecoveryCopy{KEK: "recovery", KEKVersion: 1, Wrapped: []byte{5, 5}}
+	if _, err := mirrorExample().OpenCopy(t.Context(), oneKEK{m: m, secret: make([]byte, 32)}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("without a copy: got %v, want ErrNotFound", err)
+	}
+	if secret, err := m.OpenCopy(t.Context(), oneKEK{m: m, secret: make([]byte, 32)}); err != nil || secret.Len() != 32 {
+		t.Errorf("its copy: got %d bytes, %v", secret.Len(), err)
+	}
+	later := m
+	later.Epoch++
+	if _, err := later.OpenCopy(t.Context(), oneKEK{m: m, secret: make([]byte, 32)}); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("the copy of another epoch: got %v, want ErrCorrupt", err)
+	}
 	secret, err := m.Open(t.Context(), oneKEK{m: m, secret: make([]byte, 32)})
 	if err != nil || secret.Len() != 32 {
 		t.Fatalf("got %d bytes, %v", secret.Len(), err)

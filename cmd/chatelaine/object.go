@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"chatelaine/gateway/sealed"
 	"chatelaine/kms"
 	kmsconfig "chatelaine/kms/config"
+	"chatelaine/kms/offline"
 )
 
 const objectHelp = `Reads sealed objects without a gateway, a KMS or its registry: with the cloud, or a file,
@@ -28,7 +30,8 @@ stored bytes: --file, --envelope (a file with the value of x-amz-meta-cho1) and 
 KEY is the object's name as S3 clients know it, which its envelope is bound to.
 
 What opens keys: --kms-config FILE (the KMS's; nothing but its providers is used), or
---module, --token and --pin-file for an HSM.
+--module, --token and --pin-file for an HSM. If the HSM is lost: --recovery-key and
+--signer, for buckets whose keys have recovery copies under an offline key.
 
 Nobody is asked whether a key is blocked, nor for an approval: whoever has the PIN reads.
 A provider that copies a bucket with its keys into another one is found out by --space
@@ -52,6 +55,8 @@ type objectFlags struct {
 	mirrors         []string
 	space, version  string
 	token           tokenFlags
+	recoveryKey     string
+	signers         []string
 }
 
 func (f *objectFlags) bind(cmd *cobra.Command) {
@@ -61,6 +66,8 @@ func (f *objectFlags) bind(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.mirrors, "mirror", nil, "file with the mirror of a key, instead of those in the bucket; as often as needed")
 	flags.StringVar(&f.space, "space", "", "take keys of this space (UUID) only")
 	f.token.bindAs(cmd, "kms-config", "key-prefix")
+	flags.StringVar(&f.recoveryKey, "recovery-key", "", "open recovery copies of keys with the RSA private key in this `file`, in PEM; - is stdin")
+	flags.StringArrayVar(&f.signers, "signer", nil, "with --recovery-key: `fingerprint` of the KMS that made the copies, as its report key; as often as needed")
 }
 
 // bindObject adds what is about one object.
@@ -89,8 +96,9 @@ func (o *opened) Close() {
 }
 
 // open opens the place and, if keys are wanted, what holds KEKs. place is BUCKET or
-// BACKEND/BUCKET; empty with --file. The caller closes what comes back.
-func (f *objectFlags) open(ctx context.Context, place string, keys bool) (o *opened, err error) {
+// BACKEND/BUCKET; empty with --file. The recovery key may come from in. The caller closes
+// what comes back.
+func (f *objectFlags) open(ctx context.Context, place string, keys bool, in io.Reader) (o *opened, err error) {
 	o = &opened{}
 	defer func() {
 		if err != nil {
@@ -100,18 +108,22 @@ func (f *objectFlags) open(ctx context.Context, place string, keys bool) (o *ope
 	if err := f.openSource(o, place); err != nil {
 		return nil, err
 	}
+	c := breakglass.KeysConfig{Space: strings.ToLower(f.space), Signers: f.signers}
 	if keys {
+		if c.Recovery, err = f.openRecovery(in); err != nil {
+			return nil, err
+		}
 		if o.providers, err = f.openProviders(ctx); err != nil {
 			return nil, err
 		}
 	}
-	mirrors := breakglass.BesideObjects(o.Source, o.bucket)
+	c.Providers, c.Mirrors = o.providers, breakglass.BesideObjects(o.Source, o.bucket)
 	if len(f.mirrors) > 0 || f.file != "" {
-		if mirrors, err = f.readMirrors(); err != nil {
+		if c.Mirrors, err = f.readMirrors(); err != nil {
 			return nil, err
 		}
 	}
-	o.Keys = breakglass.NewKeys(breakglass.KeysConfig{Mirrors: mirrors, Providers: o.providers, Space: strings.ToLower(f.space)})
+	o.Keys = breakglass.NewKeys(c)
 	o.Suite = sealed.Suite{Buffers: &sealed.Buffers{}}
 	return o, nil
 }
@@ -159,10 +171,28 @@ func (f *objectFlags) readMirrors() (breakglass.Mirrors, error) {
 	return mirrors, nil
 }
 
-// openProviders opens what may hold the KEKs: one HSM, or all providers of a KMS.
+// openRecovery reads the recovery key, where there is one.
+func (f *objectFlags) openRecovery(in io.Reader) (*offline.PrivateKey, error) {
+	switch {
+	case f.recoveryKey == "" && len(f.signers) > 0:
+		return nil, usageError{errors.New("--signer has a meaning with --recovery-key alone")}
+	case f.recoveryKey == "":
+		return nil, nil
+	case len(f.signers) == 0:
+		return nil, advise(usageError{errors.New("--recovery-key wants --signer too: whoever knows the public key could have made the copies")},
+			"name what `chatelaine report key` showed of the KMS that made them")
+	}
+	return readRecoveryKey(f.recoveryKey, in)
+}
+
+// openProviders opens what may hold the KEKs: one HSM, or all providers of a KMS; none
+// where a recovery key is to do.
 func (f *objectFlags) openProviders(ctx context.Context) ([]kms.Provider, error) {
-	if f.token.config == "" && f.token.c.Token == "" {
-		return nil, advise(usageError{errors.New("what opens the keys?")}, "name the KMS's configuration with --kms-config, or an HSM with --module, --token and --pin-file")
+	if !f.knowsKEKs() && f.recoveryKey != "" {
+		return nil, nil
+	}
+	if !f.knowsKEKs() {
+		return nil, advise(usageError{errors.New("what opens the keys?")}, "name the KMS's configuration with --kms-config, an HSM with --module, --token and --pin-file, or --recovery-key and --signer")
 	}
 	if f.token.c.Token == "" && f.token.c.Module == "" {
 		return f.configuredProviders(ctx)
@@ -177,6 +207,9 @@ func (f *objectFlags) openProviders(ctx context.Context) ([]kms.Provider, error)
 	}
 	return []kms.Provider{provider}, nil
 }
+
+// knowsKEKs says whether the flags name what holds KEKs.
+func (f *objectFlags) knowsKEKs() bool { return f.token.config != "" || f.token.c.Token != "" }
 
 // configuredProviders puts the default one first.
 func (f *objectFlags) configuredProviders(ctx context.Context) ([]kms.Provider, error) {
@@ -214,7 +247,7 @@ func (f *objectFlags) with(cmd *cobra.Command, args []string, keys bool, use fun
 	if err != nil {
 		return err
 	}
-	o, err := f.open(cmd.Context(), place, keys)
+	o, err := f.open(cmd.Context(), place, keys, cmd.InOrStdin())
 	if err != nil {
 		return err
 	}
@@ -249,7 +282,7 @@ func objectInspectCommand() *cobra.Command {
 			"authenticated by `object open` and `object verify` alone.\n\n" + objectHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.out = cmd.OutOrStdout()
-			keys := f.token.config != "" || f.token.c.Token != ""
+			keys := f.knowsKEKs() || f.recoveryKey != ""
 			return f.with(cmd, args, keys, func(o *opened, id backends.ObjectID) error {
 				outline, err := o.Look(cmd.Context(), id)
 				if err != nil {

@@ -41,7 +41,7 @@ func objectVerifyCommand() *cobra.Command {
 		Long:  verifyHelp + "\n\n" + objectHelp,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := f.open(cmd.Context(), args[0], true)
+			o, err := f.open(cmd.Context(), args[0], true, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Opens a wrapped bucket key (.chatelaine/keys/ID) without Chatelaine: section 9 of gateway/sealed/FORMAT.md, with the token's PKCS#11
-library or, where keys are software, with the KEK itself. Writes the key in hex. The standard library is enough for PKCS#11."""
+library, the offline recovery key or, where keys are software, the KEK itself. Writes the key in hex. For PKCS#11 the standard library is enough."""
 import argparse, base64, ctypes as c, getpass, hashlib, hmac, json, os, struct, sys
 
 UL, P, BUF = c.c_ulong, c.c_void_p, c.create_string_buffer
@@ -89,6 +89,31 @@ def by_kek(kek, wrapped, aad):
         sys.exit(f"the form 0x{wrapped[0]:02x} is not of AES-GCM")
     return AESGCM(kek).decrypt(wrapped[1:1 + n], wrapped[1 + n:], aad)
 
+def fields(label, *texts):
+    return label + b"\0" + b"".join(struct.pack(">I", len(t.encode())) + t.encode() for t in texts)
+
+def fingerprint(raw):
+    return "SHA256:" + base64.b64encode(hashlib.sha256(raw).digest()).rstrip(b"=").decode()
+
+def by_recovery_key(pem, m, signer):
+    from cryptography.hazmat.primitives import hashes, serialization as s
+    from cryptography.hazmat.primitives.asymmetric import ed25519, padding
+    copy = m.get("recovery") or {}
+    if "rsa" not in copy:
+        sys.exit("the mirror has no recovery copy under an RSA key")
+    try:
+        key = s.load_pem_private_key(pem, None)
+    except TypeError:  # it has a passphrase
+        key = s.load_pem_private_key(pem, getpass.getpass("passphrase: ").encode())
+    spki = key.public_key().public_bytes(s.Encoding.DER, s.PublicFormat.SubjectPublicKeyInfo)
+    wrapped, maker = base64.b64decode(copy["wrapped"]), base64.b64decode(copy["signer"])
+    label = fields(b"cho1/recovery", "1", m["space"], m["id"], str(m["epoch"]), copy["rsa"])
+    if fingerprint(spki) != copy["rsa"] or fingerprint(maker) != signer:
+        sys.exit(f"REFUSED: the copy is for {copy['rsa']} and signed by {fingerprint(maker)}")
+    signed = b"chatelaine recovery copy\0" + struct.pack(">I", len(label)) + label + wrapped
+    ed25519.Ed25519PublicKey.from_public_bytes(maker).verify(base64.b64decode(copy["signature"]), signed)
+    return key.decrypt(wrapped, padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label))
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--mirror", required=True, help="the file .chatelaine/keys/ID of the bucket")
@@ -98,12 +123,15 @@ def main():
     p.add_argument("--pin-file", help="file with the PIN; without, it is asked for")
     p.add_argument("--prefix", default="", help="what labels of keys begin with (prefix in kms.yaml)")
     p.add_argument("--kek-file", help="instead of a token: file with an AES-256 KEK in hex")
+    p.add_argument("--recovery-key", help="instead of a token: the offline RSA key, in PEM")
+    p.add_argument("--signer", help="with --recovery-key: what `chatelaine report key` showed of the KMS")
     a = p.parse_args()
     m = json.load(open(a.mirror))
     wrapped, version = base64.b64decode(m["wrapped"], validate=True), str(m["kek_version"])
-    fields = ["bucket-key", m["kek"], version, m["space"], m["id"]]
-    aad = b"cho1/wrap\0" + b"".join(struct.pack(">I", len(f.encode())) + f.encode() for f in fields)
-    if a.kek_file:
+    aad = fields(b"cho1/wrap", "bucket-key", m["kek"], version, m["space"], m["id"])
+    if a.recovery_key:
+        bound = hashlib.sha256(aad).digest() + by_recovery_key(open(a.recovery_key, "rb").read(), m, a.signer)
+    elif a.kek_file:
         bound = by_kek(bytes.fromhex(open(a.kek_file).read().split()[-1]), wrapped, aad)
     else:
         pin = open(a.pin_file).read().rstrip("\r\n") if a.pin_file else getpass.getpass("PIN: ")

@@ -14,6 +14,7 @@ import (
 	"chatelaine/gateway/objects"
 	"chatelaine/gateway/sealed"
 	"chatelaine/kms"
+	"chatelaine/kms/offline"
 )
 
 // ErrNoKey says that a bucket key cannot be had: there is no mirror of it, or what
@@ -30,6 +31,10 @@ type KeysConfig struct {
 	// Providers are asked in this order: a mirror does not say which of them holds its
 	// KEK. They are the caller's to close.
 	Providers []kms.Provider
+	// Recovery opens recovery copies, where no provider opens a mirror, if one of Signers
+	// (kms.Fingerprint) has signed them: anybody may wrap under a public key. nil: none.
+	Recovery *offline.PrivateKey
+	Signers  []string
 	// Space is the only one whose keys are taken, in lower case; empty means any.
 	Space string
 }
@@ -101,20 +106,31 @@ func (k *Keys) prove(ctx context.Context, id sealed.KeyID, data []byte) (bucketK
 	return b, nil
 }
 
-// unwrap asks each provider.
+// unwrap asks each provider, and then the recovery key.
 func (k *Keys) unwrap(ctx context.Context, m kms.Mirror) (kms.Secret, error) {
 	var refusals []error
-	for _, p := range k.c.Providers {
-		secret, err := m.Open(ctx, p)
-		if err == nil {
-			return secret, nil
-		}
-		if !forGood(err) {
-			return kms.Secret{}, err
+	for _, open := range k.ways(m) {
+		secret, err := open(ctx)
+		if err == nil || !forGood(err) {
+			return secret, err
 		}
 		refusals = append(refusals, err)
 	}
 	return kms.Secret{}, fmt.Errorf("breakglass: %w: %w", ErrNoKey, errors.Join(refusals...))
+}
+
+// ways are how a mirror might open.
+func (k *Keys) ways(m kms.Mirror) (out []func(context.Context) (kms.Secret, error)) {
+	for _, p := range k.c.Providers {
+		out = append(out, func(ctx context.Context) (kms.Secret, error) { return m.Open(ctx, p) })
+		if m.Recovery != nil && m.Recovery.KEK != "" {
+			out = append(out, func(ctx context.Context) (kms.Secret, error) { return m.OpenCopy(ctx, p) })
+		}
+	}
+	if k.c.Recovery != nil {
+		out = append(out, func(context.Context) (kms.Secret, error) { return m.OpenRecovery(k.c.Recovery, k.c.Signers) })
+	}
+	return out
 }
 
 // forGood tells errors of a provider that asking again does not mend.

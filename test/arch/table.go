@@ -108,7 +108,7 @@ func Table() []Folder {
 		{Dir: "gateway/keys/keystest", Allow: []string{"gateway/keys", "gateway/sealed"}},
 		{
 			Dir:   "gateway/breakglass",
-			Allow: []string{"gateway/objects", "gateway/sealed", "kms", "backends", uuid},
+			Allow: []string{"gateway/objects", "gateway/sealed", "kms", "kms/offline", "backends", uuid},
 			Tests: []string{"backends/memstore", "kms/softkey", zap},
 		},
 		{Dir: "gateway/access", Allow: []string{"gateway/keys", "kms/policy", prometheus, zap}, Tests: []string{"kms"}},

@@ -33,13 +33,14 @@ type ruins struct {
 	*world
 	bucket  string
 	objects map[string][]byte // plaintext by key
+	signer  string            // of recovery copies
 	store   *filestore.Store
 }
 
 // ruin writes objects of every kind, stops the product and takes its state away.
 func ruin(t *testing.T) *ruins {
 	t.Helper()
-	w := newWorld(t, cloud{})
+	w := newWorld(t, cloud{}, func(o *harness.Options) { o.Args = []string{"--recovery-public-key", recoveryFile(t, "public.pem")} })
 	r := &ruins{world: w, bucket: w.bucket(), objects: map[string][]byte{}}
 	for _, size := range []int{0, 1, 16383, 16384, 16385, 70_000, 1<<20 + 1} {
 		r.single(fmt.Sprintf("single/%d", size), size)
@@ -60,6 +61,7 @@ func ruin(t *testing.T) *ruins {
 		w.do(harness.Request{Method: http.MethodPut, Path: "/" + r.bucket + "/" + key, Header: source}).want(http.StatusOK)
 		r.objects[key] = r.objects[from]
 	}
+	r.signer = strings.TrimSpace(w.must("report", "key"))
 	w.must("key", "rotate", "main")
 	w.loseState()
 	store, err := filestore.New(filestore.Config{Root: w.cloud.dir, Logger: zap.NewNop()})
@@ -211,6 +213,13 @@ func (r *ruins) openAll() {
 	if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, r.objects["attributes ä"]) {
 		r.t.Errorf("the file: %d bytes, %v", len(got), err)
 	}
+	recovery := []string{"object", "open", "--backend", r.backendURL(), "--recovery-key", recoveryFile(r.t, "private.pem"), r.bucket, "copy/1", "--signer"}
+	if got, complaints, code := r.exec(product, append(recovery, r.signer)...); code != 0 || got != string(r.objects["copy/1"]) {
+		r.t.Errorf("opening with the recovery key: code %d, %d bytes: %s", code, len(got), complaints)
+	}
+	if got, complaints, code := r.exec(product, append(recovery, "SHA256:another")...); code != 1 || got != "" || !strings.Contains(complaints, "it is signed by "+r.signer) {
+		r.t.Errorf("with another signer: code %d: %s", code, complaints)
+	}
 	if _, complaints, code := r.object("open", r.bucket, "single/1", "--out", out); code != 2 || !strings.Contains(complaints, "there already") {
 		r.t.Errorf("opening over a file: code %d: %s", code, complaints)
 	}
@@ -302,6 +311,21 @@ func (p *pythonReader) unwrap() {
 	}
 	if _, complaints, code := p.exec(p.python, args...); code != 0 {
 		p.t.Fatalf("unwrap.py: code %d: %s", code, complaints)
+	}
+	opened, err := os.ReadFile(p.mirror + ".key")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	recovery := []string{args[0], "--mirror", p.mirror, "--out", p.mirror + ".copy", "--recovery-key", recoveryFile(p.t, "private.pem"), "--signer", p.signer}
+	if _, complaints, code := p.exec(p.python, recovery...); code != 0 {
+		p.t.Errorf("unwrap.py with the recovery key: code %d: %s", code, complaints)
+	}
+	if copied, err := os.ReadFile(p.mirror + ".copy"); err != nil || !bytes.Equal(copied, opened) {
+		p.t.Errorf("the recovery copy is another key, %v", err)
+	}
+	recovery[4], recovery[8] = p.mirror+".other", "SHA256:another"
+	if _, complaints, code := p.exec(p.python, recovery...); code == 0 || !strings.Contains(complaints, "REFUSED") {
+		p.t.Errorf("unwrap.py with another signer: code %d: %s", code, complaints)
 	}
 	swapped := p.write("swapped", bytes.Replace(record, []byte(`"space":"`+between(string(record), `"space":"`, `"`)), []byte(`"space":"6ba7b810-9dad-11d1-80b4-00c04fd430c8`), 1))
 	args[2], args[4] = swapped, swapped+".key"
