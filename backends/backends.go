@@ -137,6 +137,8 @@ type Info struct {
 	// Attributes in listings are zero, but for Metadata where the store has it at
 	// hand for nothing: then it is that of Head. It must not be changed.
 	Attributes Attributes
+	// Headers are of a Foreigner's Get and Head alone.
+	Headers Headers
 }
 
 // Object is an answer to Get. The caller closes Body, also when it has not read

@@ -32,6 +32,21 @@ type Copier interface {
 	MaxCopy() int64
 }
 
+// Headers are what S3 keeps beside an object that came by another way than through
+// the gateway, which seals them and never gives them to a store. Empty means none.
+type Headers struct {
+	ContentEncoding, ContentDisposition, ContentLanguage string
+	CacheControl, Expires, Redirect                      string
+}
+
+// Foreigner is a store whose buckets show what others have put there, under the keys
+// and with the attributes that those gave it: Get and Head tell Info.Headers too. A
+// store that encodes keys, or keeps objects in files of its own, is none.
+type Foreigner interface {
+	// Foreign says whether a bucket is such a one: ErrBucketNotFound, ErrUnsupported.
+	Foreign(ctx context.Context, bucket string) error
+}
+
 // Versioning is the state of a bucket's versions.
 type Versioning string
 

@@ -209,6 +209,9 @@ func (s *Store) Delete(ctx context.Context, id backends.ObjectID, opts *backends
 	return d, wrap(err, "deleting", id.Bucket, id.Key)
 }
 
+// Foreign implements backends.Foreigner: keys are kept as they are.
+func (s *Store) Foreign(ctx context.Context, bucket string) error { return s.HeadBucket(ctx, bucket) }
+
 func (s *Store) List(ctx context.Context, name string, opts *backends.ListOptions) (page *backends.Page, err error) {
 	err = s.with(ctx, name, func(b *bucket) (err error) {
 		b.keys.settle(func(key string) bool { return b.objects[key].live() != nil })

@@ -137,6 +137,10 @@ func object(ctx context.Context, id backends.ObjectID, out *s3.GetObjectOutput) 
 				Metadata:    out.Metadata,
 				Lock:        lockOf(out.ObjectLockMode, out.ObjectLockRetainUntilDate, out.ObjectLockLegalHoldStatus),
 			},
+			Headers: backends.Headers{
+				ContentEncoding: deref(out.ContentEncoding), ContentDisposition: deref(out.ContentDisposition), ContentLanguage: deref(out.ContentLanguage),
+				CacheControl: deref(out.CacheControl), Expires: deref(out.ExpiresString), Redirect: deref(out.WebsiteRedirectLocation),
+			},
 		},
 		Range: rng,
 		Body:  &body{ctx: ctx, rc: out.Body, left: rng.Length},
@@ -203,12 +207,19 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 			Metadata:    out.Metadata,
 			Lock:        lockOf(out.ObjectLockMode, out.ObjectLockRetainUntilDate, out.ObjectLockLegalHoldStatus),
 		},
+		Headers: backends.Headers{
+			ContentEncoding: deref(out.ContentEncoding), ContentDisposition: deref(out.ContentDisposition), ContentLanguage: deref(out.ContentLanguage),
+			CacheControl: deref(out.CacheControl), Expires: deref(out.ExpiresString), Redirect: deref(out.WebsiteRedirectLocation),
+		},
 	}
 	if err := local.CheckRead(info.ETag, info.Modified); err != nil {
 		return backends.Info{}, fmt.Errorf("s3store: %s: %w", doing, err)
 	}
 	return info, nil
 }
+
+// Foreign implements backends.Foreigner: keys and attributes are S3's own.
+func (s *Store) Foreign(ctx context.Context, bucket string) error { return s.HeadBucket(ctx, bucket) }
 
 // reasonOfHead finds out why a server refused a HEAD as malformed, by a GET, whose
 // answer has a body to say so: a name that this server cannot hold and a wrong region
