@@ -30,6 +30,8 @@ type NewBucket struct {
 	// Make asks gateways to make it in the store, and to activate it.
 	Make   bool
 	Change Change
+
+	adoption *Adoption // the bucket has objects of its own already
 }
 
 // Bucket returns the bucket of this name, whatever its state, or ErrNotFound,
@@ -98,6 +100,13 @@ func (m *Manager) registerBucket(ctx context.Context, n NewBucket) (Bucket, erro
 	for _, item := range puts {
 		t.If = append(t.If, absent(item.Key))
 	}
+	if n.adoption != nil {
+		record, err := put(adoptionPath(b.Name), n.adoption.of(b))
+		if err != nil {
+			return Bucket{}, err
+		}
+		t.Put = append(t.Put, record)
+	}
 	if n.Make {
 		work, err := put(makeTaskPath(b.Name), claim{Bucket: b.Name})
 		if err != nil {
@@ -129,7 +138,9 @@ func (m *Manager) newBucket(ctx context.Context, n NewBucket) (Bucket, Condition
 	if err := errors.Join(b.validate(), n.Change.validate()); err != nil {
 		return Bucket{}, Condition{}, err
 	}
-	b.note("registered", n.Change)
+	if b.note("registered", n.Change); n.adoption != nil {
+		b.Adopting = &Adopting{}
+	}
 	is, err := m.wrappingKEK(ctx, b.KEK)
 	return b, is, err
 }
@@ -200,6 +211,9 @@ func (m *Manager) ActivateBucket(ctx context.Context, name string) error {
 		if err := s.record.usable(); err != nil {
 			return err
 		}
+		if s.record.Adopting != nil {
+			return conflict("it is being adopted")
+		}
 		s.record.State = BucketActive
 		item, err := put(s.is.Key, s.record)
 		if err != nil {
@@ -227,6 +241,9 @@ func (m *Manager) RefuseBucket(ctx context.Context, name string) error {
 		if b.State != BucketCreating {
 			return conflict("it was made")
 		}
+		if b.Adopting != nil {
+			return conflict("it is being adopted")
+		}
 		return nil
 	})
 }
@@ -237,16 +254,11 @@ func (m *Manager) removeBucket(ctx context.Context, name string, may func(Bucket
 		if err != nil {
 			return err
 		}
-		b := s.record
-		if err := may(b); err != nil {
+		if err := may(s.record); err != nil {
 			return err
 		}
-		t := Transaction{
-			If:           []Condition{s.is},
-			Delete:       []string{s.is.Key, spacePath(b.Space), storePath(b.Store, b.StoreName), currentPath(b.Space), makeTaskPath(b.Name), shredTaskPath(b.Space)},
-			DeletePrefix: []string{bucketKeysPath(b.Space), mirrorTasksPath(b.Space)},
-		}
-		if err := t.tombstone(b); err != nil {
+		t, err := removal(s)
+		if err != nil {
 			return err
 		}
 		return m.registry.Commit(ctx, t)
@@ -255,6 +267,17 @@ func (m *Manager) removeBucket(ctx context.Context, name string, may func(Bucket
 		return fmt.Errorf("kms: removing bucket %q: %w", name, err)
 	}
 	return nil
+}
+
+// removal removes all that there is of a bucket, and leaves a Removal.
+func removal(s stored[Bucket]) (Transaction, error) {
+	b := s.record
+	t := Transaction{
+		If:           []Condition{s.is},
+		Delete:       []string{s.is.Key, spacePath(b.Space), storePath(b.Store, b.StoreName), currentPath(b.Space), makeTaskPath(b.Name), shredTaskPath(b.Space)},
+		DeletePrefix: []string{bucketKeysPath(b.Space), mirrorTasksPath(b.Space)},
+	}
+	return t, t.tombstone(b)
 }
 
 // bucketOf finds the bucket that has a space.

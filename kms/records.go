@@ -107,6 +107,8 @@ type BucketState string
 const (
 	BucketCreating BucketState = "creating" // registered; the store may not have it yet
 	BucketActive   BucketState = "active"
+	// BucketAdopting: it may hold plaintext that was there before (adoption.go).
+	BucketAdopting BucketState = "adopting"
 	// BucketShredded: its keys are destroyed. What is in it opens never again, and can
 	// be listed and deleted.
 	BucketShredded BucketState = "shredded"
@@ -129,6 +131,16 @@ type Bucket struct {
 	// EpochObjects is the number of objects after which its key is replaced, about. 0: 2^20.
 	EpochObjects uint64        `json:"epoch_objects,omitempty"`
 	History      []StateChange `json:"history,omitempty"`
+	// Adopting is there from the registration for an adoption to its end.
+	Adopting *Adopting `json:"adopting,omitempty"`
+}
+
+// Adopting says which objects of a bucket may be plaintext.
+type Adopting struct {
+	// CutOff is the store's time after which nothing is: zero until a gateway has begun.
+	CutOff time.Time `json:"cut_off,omitzero"`
+	// SealedTo: all objects up to this key are sealed.
+	SealedTo string `json:"sealed_to,omitempty"`
 }
 
 // KeyStatus says whether an access key may be used.

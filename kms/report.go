@@ -54,7 +54,7 @@ func (r Report) Needed() uint64 {
 	return n
 }
 
-// SignedReport is a Report, or a ShredStatement, with an Ed25519 signature of a KMS over its exact bytes.
+// SignedReport is a Report, a ShredStatement or an AdoptionStatement, with an Ed25519 signature of a KMS over its exact bytes.
 type SignedReport struct {
 	Statement []byte `json:"statement"` // JSON of it; in base64 in JSON
 	Key       []byte `json:"key"`       // the signer's public key, 32 bytes

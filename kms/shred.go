@@ -109,6 +109,8 @@ func (m *Manager) ShredBucket(ctx context.Context, name string, by Change) (Buck
 		switch b.State {
 		case BucketCreating:
 			return false, fmt.Errorf("%w: it is being made", ErrInvalid)
+		case BucketAdopting:
+			return false, fmt.Errorf("%w: it is being adopted, and plaintext in it would stay", ErrInvalid)
 		case BucketShredded:
 			return false, m.sweepAgain(ctx, b.Space)
 		case BucketActive:
@@ -421,10 +423,16 @@ func VerifyShred(data []byte) (ShredStatement, SignedReport, error) {
 
 // IsShred says whether a signed report says of itself to be of a shredding. Nothing is
 // verified.
-func IsShred(data []byte) bool {
+func IsShred(data []byte) bool { return kindOf(data) == shredKind }
+
+// kindOf is what a signed statement says to be; empty for what is none.
+func kindOf(data []byte) string {
 	var signed SignedReport
 	var kind struct {
 		Chatelaine string `json:"chatelaine"`
 	}
-	return json.Unmarshal(data, &signed) == nil && json.Unmarshal(signed.Statement, &kind) == nil && kind.Chatelaine == shredKind
+	if json.Unmarshal(data, &signed) != nil || json.Unmarshal(signed.Statement, &kind) != nil {
+		return ""
+	}
+	return kind.Chatelaine
 }

@@ -174,9 +174,13 @@ func bucketOf(m *kmsv1.Bucket) (Bucket, error) {
 	if err != nil {
 		return Bucket{}, fmt.Errorf("space of bucket %q: %w", m.GetName(), err)
 	}
-	return Bucket{
+	b := Bucket{
 		Name: m.GetName(), Space: Space(space), Store: m.GetStore(), StoreName: m.GetStoreName(), KEK: m.GetKek(),
 		Owner: m.GetOwner(), Strict: m.GetProfile() == string(kms.Strict), MD5: m.GetEtag() == string(kms.ETagMD5),
 		Created: m.GetCreated().AsTime(), Active: m.GetState() != string(kms.BucketCreating), Shredded: m.GetState() == string(kms.BucketShredded),
-	}, nil
+	}
+	if m.GetState() == string(kms.BucketAdopting) && m.GetCutOff() != nil {
+		b.Adopting = Adopting{CutOff: m.GetCutOff().AsTime(), SealedTo: m.GetSealedTo()}
+	}
+	return b, nil
 }

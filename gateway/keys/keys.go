@@ -55,6 +55,24 @@ type Bucket struct {
 	// Shredded: its keys are destroyed. It is Active, as it can be listed, emptied and
 	// deleted; for all that needs a key the KMS answers ErrBlocked.
 	Shredded bool
+	// Adopting says which of its objects may be plaintext still; zero means none.
+	Adopting Adopting
+}
+
+// Adopting is how far the objects that a bucket had before it was the gateway's are
+// sealed.
+type Adopting struct {
+	// CutOff is the store's time when it began; zero means that the bucket is not being
+	// adopted. What was modified later is not plaintext of then.
+	CutOff time.Time
+	// SealedTo: all objects up to this key, it included, are sealed.
+	SealedTo string
+}
+
+// MayBePlain says whether an object may be one that was there before. It is never so
+// in a bucket that is not being adopted.
+func (b Bucket) MayBePlain(key string, modified time.Time) bool {
+	return !b.Adopting.CutOff.IsZero() && key > b.Adopting.SealedTo && !modified.After(b.Adopting.CutOff)
 }
 
 // NewBucket is what RegisterBucket needs. The KMS chooses Space.

@@ -22,6 +22,7 @@ type Work struct {
 	Unmirrored []Unmirrored // some; there may be more
 	Unmade     []Bucket     // to be made in their stores and activated
 	Unswept    []Bucket     // shredded: the records of their keys are to be deleted, and Swept told
+	Adoptions  []Adoption   // that run: to be taken over with Adopt where nobody is at them
 }
 
 // Work asks what there is to do. It needs a lease. Errors: ErrUnavailable.
@@ -56,6 +57,13 @@ func (c *Client) Work(ctx context.Context) (Work, error) {
 			return Work{}, fmt.Errorf("keys: asking for work: %w", err)
 		}
 		out.Unswept = append(out.Unswept, b)
+	}
+	for _, message := range answer.GetAdoptions() {
+		a, err := adoptionOf(message)
+		if err != nil {
+			return Work{}, fmt.Errorf("keys: asking for work: %w", err)
+		}
+		out.Adoptions = append(out.Adoptions, a)
 	}
 	return out, nil
 }

@@ -23,17 +23,21 @@ var _ kmsv1connect.BucketServiceHandler = (*bucketAPI)(nil)
 
 // RegisterNewBucket implements BucketService.
 func (b *bucketAPI) RegisterNewBucket(ctx context.Context, r *kmsv1.RegisterNewBucketRequest) (*kmsv1.RegisterNewBucketResponse, error) {
-	made, err := b.manager.RegisterBucket(ctx, kms.NewBucket{
-		Name: r.GetName(), Store: r.GetStore(), StoreName: r.GetStoreName(), Owner: r.GetOwner(), KEK: r.GetKek(),
-		Profile: kms.Profile(r.GetProfile()), ETag: kms.ETagMode(r.GetEtag()), EpochPeriod: r.GetEpochPeriod().AsDuration(),
-		EpochObjects: r.GetEpochObjects(),
-		Settle:       b.removals.settle, Make: true, Change: changeOf(ctx, r.GetChange()),
-	})
+	made, err := b.manager.RegisterBucket(ctx, b.newBucket(ctx, r))
 	if err != nil {
 		return nil, err
 	}
 	b.removals.born(made.Space)
 	return &kmsv1.RegisterNewBucketResponse{Bucket: bucketDetails(made)}, nil
+}
+
+func (b *bucketAPI) newBucket(ctx context.Context, r *kmsv1.RegisterNewBucketRequest) kms.NewBucket {
+	return kms.NewBucket{
+		Name: r.GetName(), Store: r.GetStore(), StoreName: r.GetStoreName(), Owner: r.GetOwner(), KEK: r.GetKek(),
+		Profile: kms.Profile(r.GetProfile()), ETag: kms.ETagMode(r.GetEtag()), EpochPeriod: r.GetEpochPeriod().AsDuration(),
+		EpochObjects: r.GetEpochObjects(),
+		Settle:       b.removals.settle, Make: true, Change: changeOf(ctx, r.GetChange()),
+	}
 }
 
 // ListAllBuckets implements BucketService.

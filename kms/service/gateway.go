@@ -252,9 +252,13 @@ func keyID(b []byte) (kms.KeyID, error) {
 }
 
 func bucketMessage(b kms.Bucket) *kmsv1.Bucket {
-	return &kmsv1.Bucket{
+	out := &kmsv1.Bucket{
 		Name: b.Name, Space: b.Space, Store: b.Store, StoreName: b.StoreName, Kek: b.KEK,
 		Profile: string(b.Profile), Etag: string(b.ETag), Owner: b.Owner, State: string(b.State),
 		Created: timestamppb.New(b.Created),
 	}
+	if b.Adopting != nil {
+		out.CutOff, out.SealedTo = timestamp(b.Adopting.CutOff), b.Adopting.SealedTo
+	}
+	return out
 }

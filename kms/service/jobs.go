@@ -108,6 +108,13 @@ func (f *mirrorFeed) Unmirrored(ctx context.Context, r *kmsv1.UnmirroredRequest)
 	for _, b := range unswept {
 		out.Unswept = append(out.Unswept, bucketMessage(b))
 	}
+	adoptions, buckets, err := f.manager.Adoptions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range adoptions {
+		out.Adoptions = append(out.Adoptions, toAdopt(a, buckets[i]))
+	}
 	return out, nil
 }
 

@@ -23,13 +23,20 @@ type Ring struct {
 	fail    error
 	work    keys.Work
 	sweeps  []keys.Sweep
+
+	adoptions map[string]keys.Adoption
+	runners   map[string]string
+	ended     map[string]keys.AdoptionProgress
 }
 
 type user struct{ secret, principal string }
 
 // New makes an empty Ring.
 func New() *Ring {
-	return &Ring{buckets: map[string]keys.Bucket{}, keys: map[keys.Space][]keys.BucketKey{}, users: map[string]user{}}
+	return &Ring{
+		buckets: map[string]keys.Bucket{}, keys: map[keys.Space][]keys.BucketKey{}, users: map[string]user{},
+		adoptions: map[string]keys.Adoption{}, runners: map[string]string{}, ended: map[string]keys.AdoptionProgress{},
+	}
 }
 
 // AddUser makes an access key.

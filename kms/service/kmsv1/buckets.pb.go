@@ -25,6 +25,579 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type StartAdoptionRequest struct {
+	state         protoimpl.MessageState    `protogen:"open.v1"`
+	Bucket        *RegisterNewBucketRequest `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"` // all but the name is of a new one
+	Rate          uint32                    `protobuf:"varint,2,opt,name=rate,proto3" json:"rate,omitempty"`    // objects a second; 0: as fast as it goes
+	Bytes         uint64                    `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`  // of plaintext a second; 0: as fast as it goes
+	Leave         bool                      `protobuf:"varint,4,opt,name=leave,proto3" json:"leave,omitempty"`  // it ends although there are objects that cannot be sealed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartAdoptionRequest) Reset() {
+	*x = StartAdoptionRequest{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartAdoptionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartAdoptionRequest) ProtoMessage() {}
+
+func (x *StartAdoptionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartAdoptionRequest.ProtoReflect.Descriptor instead.
+func (*StartAdoptionRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *StartAdoptionRequest) GetBucket() *RegisterNewBucketRequest {
+	if x != nil {
+		return x.Bucket
+	}
+	return nil
+}
+
+func (x *StartAdoptionRequest) GetRate() uint32 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *StartAdoptionRequest) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *StartAdoptionRequest) GetLeave() bool {
+	if x != nil {
+		return x.Leave
+	}
+	return false
+}
+
+type StartAdoptionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Adoption      *AdoptionJob           `protobuf:"bytes,1,opt,name=adoption,proto3" json:"adoption,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartAdoptionResponse) Reset() {
+	*x = StartAdoptionResponse{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartAdoptionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartAdoptionResponse) ProtoMessage() {}
+
+func (x *StartAdoptionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartAdoptionResponse.ProtoReflect.Descriptor instead.
+func (*StartAdoptionResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *StartAdoptionResponse) GetAdoption() *AdoptionJob {
+	if x != nil {
+		return x.Adoption
+	}
+	return nil
+}
+
+type StopAdoptionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Change        *Change                `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopAdoptionRequest) Reset() {
+	*x = StopAdoptionRequest{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopAdoptionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopAdoptionRequest) ProtoMessage() {}
+
+func (x *StopAdoptionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopAdoptionRequest.ProtoReflect.Descriptor instead.
+func (*StopAdoptionRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StopAdoptionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StopAdoptionRequest) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+type StopAdoptionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Adoption      *AdoptionJob           `protobuf:"bytes,1,opt,name=adoption,proto3" json:"adoption,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopAdoptionResponse) Reset() {
+	*x = StopAdoptionResponse{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopAdoptionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopAdoptionResponse) ProtoMessage() {}
+
+func (x *StopAdoptionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopAdoptionResponse.ProtoReflect.Descriptor instead.
+func (*StopAdoptionResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StopAdoptionResponse) GetAdoption() *AdoptionJob {
+	if x != nil {
+		return x.Adoption
+	}
+	return nil
+}
+
+type GetAdoptionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAdoptionRequest) Reset() {
+	*x = GetAdoptionRequest{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAdoptionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAdoptionRequest) ProtoMessage() {}
+
+func (x *GetAdoptionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAdoptionRequest.ProtoReflect.Descriptor instead.
+func (*GetAdoptionRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GetAdoptionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type GetAdoptionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Adoption      *AdoptionJob           `protobuf:"bytes,1,opt,name=adoption,proto3" json:"adoption,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAdoptionResponse) Reset() {
+	*x = GetAdoptionResponse{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAdoptionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAdoptionResponse) ProtoMessage() {}
+
+func (x *GetAdoptionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAdoptionResponse.ProtoReflect.Descriptor instead.
+func (*GetAdoptionResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetAdoptionResponse) GetAdoption() *AdoptionJob {
+	if x != nil {
+		return x.Adoption
+	}
+	return nil
+}
+
+type AdoptionJob struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Bucket    string                 `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	Store     string                 `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	StoreName string                 `protobuf:"bytes,3,opt,name=store_name,json=storeName,proto3" json:"store_name,omitempty"`
+	State     string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // "running", "stuck", "stopped", "done", "failed"
+	Told      *AdoptionState         `protobuf:"bytes,5,opt,name=told,proto3" json:"told,omitempty"`
+	Trouble   string                 `protobuf:"bytes,6,opt,name=trouble,proto3" json:"trouble,omitempty"` // why it does not go on, or failed
+	Started   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=started,proto3" json:"started,omitempty"`
+	CutOff    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=cut_off,json=cutOff,proto3" json:"cut_off,omitempty"` // absent before it has begun
+	Ended     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ended,proto3" json:"ended,omitempty"`
+	Actor     string                 `protobuf:"bytes,10,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason    string                 `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
+	Rate      uint32                 `protobuf:"varint,12,opt,name=rate,proto3" json:"rate,omitempty"`
+	Bytes     uint64                 `protobuf:"varint,13,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// JSON of kind "adoption-record/1", exactly as it was signed; empty until it is done.
+	Statement     []byte `protobuf:"bytes,14,opt,name=statement,proto3" json:"statement,omitempty"`
+	Key           []byte `protobuf:"bytes,15,opt,name=key,proto3" json:"key,omitempty"`             // Ed25519, 32 bytes
+	Signature     []byte `protobuf:"bytes,16,opt,name=signature,proto3" json:"signature,omitempty"` // over "chatelaine report", a zero byte and the statement
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptionJob) Reset() {
+	*x = AdoptionJob{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptionJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptionJob) ProtoMessage() {}
+
+func (x *AdoptionJob) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptionJob.ProtoReflect.Descriptor instead.
+func (*AdoptionJob) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AdoptionJob) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
+func (x *AdoptionJob) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *AdoptionJob) GetStoreName() string {
+	if x != nil {
+		return x.StoreName
+	}
+	return ""
+}
+
+func (x *AdoptionJob) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *AdoptionJob) GetTold() *AdoptionState {
+	if x != nil {
+		return x.Told
+	}
+	return nil
+}
+
+func (x *AdoptionJob) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+func (x *AdoptionJob) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *AdoptionJob) GetCutOff() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CutOff
+	}
+	return nil
+}
+
+func (x *AdoptionJob) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *AdoptionJob) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *AdoptionJob) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AdoptionJob) GetRate() uint32 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *AdoptionJob) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *AdoptionJob) GetStatement() []byte {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+func (x *AdoptionJob) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *AdoptionJob) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+type MoveBucketRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Store         string                 `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	StoreName     string                 `protobuf:"bytes,3,opt,name=store_name,json=storeName,proto3" json:"store_name,omitempty"`
+	Change        *Change                `protobuf:"bytes,4,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveBucketRequest) Reset() {
+	*x = MoveBucketRequest{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveBucketRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveBucketRequest) ProtoMessage() {}
+
+func (x *MoveBucketRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveBucketRequest.ProtoReflect.Descriptor instead.
+func (*MoveBucketRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *MoveBucketRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MoveBucketRequest) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *MoveBucketRequest) GetStoreName() string {
+	if x != nil {
+		return x.StoreName
+	}
+	return ""
+}
+
+func (x *MoveBucketRequest) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+type MoveBucketResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bucket        *BucketDetails         `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveBucketResponse) Reset() {
+	*x = MoveBucketResponse{}
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveBucketResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveBucketResponse) ProtoMessage() {}
+
+func (x *MoveBucketResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveBucketResponse.ProtoReflect.Descriptor instead.
+func (*MoveBucketResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MoveBucketResponse) GetBucket() *BucketDetails {
+	if x != nil {
+		return x.Bucket
+	}
+	return nil
+}
+
 type BucketDetails struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Bucket        *Bucket                `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
@@ -38,7 +611,7 @@ type BucketDetails struct {
 
 func (x *BucketDetails) Reset() {
 	*x = BucketDetails{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[0]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -50,7 +623,7 @@ func (x *BucketDetails) String() string {
 func (*BucketDetails) ProtoMessage() {}
 
 func (x *BucketDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[0]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -63,7 +636,7 @@ func (x *BucketDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketDetails.ProtoReflect.Descriptor instead.
 func (*BucketDetails) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{0}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BucketDetails) GetBucket() *Bucket {
@@ -118,7 +691,7 @@ type BucketKeyDetails struct {
 
 func (x *BucketKeyDetails) Reset() {
 	*x = BucketKeyDetails{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[1]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -130,7 +703,7 @@ func (x *BucketKeyDetails) String() string {
 func (*BucketKeyDetails) ProtoMessage() {}
 
 func (x *BucketKeyDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[1]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -143,7 +716,7 @@ func (x *BucketKeyDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketKeyDetails.ProtoReflect.Descriptor instead.
 func (*BucketKeyDetails) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{1}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BucketKeyDetails) GetId() string {
@@ -213,7 +786,7 @@ type RegisterNewBucketRequest struct {
 
 func (x *RegisterNewBucketRequest) Reset() {
 	*x = RegisterNewBucketRequest{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[2]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -225,7 +798,7 @@ func (x *RegisterNewBucketRequest) String() string {
 func (*RegisterNewBucketRequest) ProtoMessage() {}
 
 func (x *RegisterNewBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[2]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -238,7 +811,7 @@ func (x *RegisterNewBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterNewBucketRequest.ProtoReflect.Descriptor instead.
 func (*RegisterNewBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{2}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RegisterNewBucketRequest) GetName() string {
@@ -320,7 +893,7 @@ type RegisterNewBucketResponse struct {
 
 func (x *RegisterNewBucketResponse) Reset() {
 	*x = RegisterNewBucketResponse{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[3]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +905,7 @@ func (x *RegisterNewBucketResponse) String() string {
 func (*RegisterNewBucketResponse) ProtoMessage() {}
 
 func (x *RegisterNewBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[3]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +918,7 @@ func (x *RegisterNewBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterNewBucketResponse.ProtoReflect.Descriptor instead.
 func (*RegisterNewBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{3}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RegisterNewBucketResponse) GetBucket() *BucketDetails {
@@ -363,7 +936,7 @@ type ListAllBucketsRequest struct {
 
 func (x *ListAllBucketsRequest) Reset() {
 	*x = ListAllBucketsRequest{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[4]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +948,7 @@ func (x *ListAllBucketsRequest) String() string {
 func (*ListAllBucketsRequest) ProtoMessage() {}
 
 func (x *ListAllBucketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[4]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +961,7 @@ func (x *ListAllBucketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAllBucketsRequest.ProtoReflect.Descriptor instead.
 func (*ListAllBucketsRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{4}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{13}
 }
 
 type ListAllBucketsResponse struct {
@@ -400,7 +973,7 @@ type ListAllBucketsResponse struct {
 
 func (x *ListAllBucketsResponse) Reset() {
 	*x = ListAllBucketsResponse{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[5]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +985,7 @@ func (x *ListAllBucketsResponse) String() string {
 func (*ListAllBucketsResponse) ProtoMessage() {}
 
 func (x *ListAllBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[5]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +998,7 @@ func (x *ListAllBucketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAllBucketsResponse.ProtoReflect.Descriptor instead.
 func (*ListAllBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{5}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListAllBucketsResponse) GetBuckets() []*BucketDetails {
@@ -444,7 +1017,7 @@ type GetBucketRequest struct {
 
 func (x *GetBucketRequest) Reset() {
 	*x = GetBucketRequest{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[6]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +1029,7 @@ func (x *GetBucketRequest) String() string {
 func (*GetBucketRequest) ProtoMessage() {}
 
 func (x *GetBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[6]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +1042,7 @@ func (x *GetBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBucketRequest.ProtoReflect.Descriptor instead.
 func (*GetBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{6}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetBucketRequest) GetName() string {
@@ -488,7 +1061,7 @@ type GetBucketResponse struct {
 
 func (x *GetBucketResponse) Reset() {
 	*x = GetBucketResponse{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[7]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -500,7 +1073,7 @@ func (x *GetBucketResponse) String() string {
 func (*GetBucketResponse) ProtoMessage() {}
 
 func (x *GetBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[7]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -513,7 +1086,7 @@ func (x *GetBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBucketResponse.ProtoReflect.Descriptor instead.
 func (*GetBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{7}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetBucketResponse) GetBucket() *BucketDetails {
@@ -538,7 +1111,7 @@ type SetBucketRequest struct {
 
 func (x *SetBucketRequest) Reset() {
 	*x = SetBucketRequest{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[8]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +1123,7 @@ func (x *SetBucketRequest) String() string {
 func (*SetBucketRequest) ProtoMessage() {}
 
 func (x *SetBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[8]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +1136,7 @@ func (x *SetBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBucketRequest.ProtoReflect.Descriptor instead.
 func (*SetBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{8}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SetBucketRequest) GetName() string {
@@ -625,7 +1198,7 @@ type SetBucketResponse struct {
 
 func (x *SetBucketResponse) Reset() {
 	*x = SetBucketResponse{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[9]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +1210,7 @@ func (x *SetBucketResponse) String() string {
 func (*SetBucketResponse) ProtoMessage() {}
 
 func (x *SetBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[9]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +1223,7 @@ func (x *SetBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBucketResponse.ProtoReflect.Descriptor instead.
 func (*SetBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{9}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetBucketResponse) GetBucket() *BucketDetails {
@@ -677,7 +1250,7 @@ type RotateBucketRequest struct {
 
 func (x *RotateBucketRequest) Reset() {
 	*x = RotateBucketRequest{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[10]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +1262,7 @@ func (x *RotateBucketRequest) String() string {
 func (*RotateBucketRequest) ProtoMessage() {}
 
 func (x *RotateBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[10]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +1275,7 @@ func (x *RotateBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateBucketRequest.ProtoReflect.Descriptor instead.
 func (*RotateBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{10}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RotateBucketRequest) GetName() string {
@@ -728,7 +1301,7 @@ type RotateBucketResponse struct {
 
 func (x *RotateBucketResponse) Reset() {
 	*x = RotateBucketResponse{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[11]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1313,7 @@ func (x *RotateBucketResponse) String() string {
 func (*RotateBucketResponse) ProtoMessage() {}
 
 func (x *RotateBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[11]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1326,7 @@ func (x *RotateBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateBucketResponse.ProtoReflect.Descriptor instead.
 func (*RotateBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{11}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RotateBucketResponse) GetBucket() *BucketDetails {
@@ -773,7 +1346,7 @@ type ShredBucketRequest struct {
 
 func (x *ShredBucketRequest) Reset() {
 	*x = ShredBucketRequest{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[12]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +1358,7 @@ func (x *ShredBucketRequest) String() string {
 func (*ShredBucketRequest) ProtoMessage() {}
 
 func (x *ShredBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[12]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +1371,7 @@ func (x *ShredBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShredBucketRequest.ProtoReflect.Descriptor instead.
 func (*ShredBucketRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{12}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ShredBucketRequest) GetName() string {
@@ -825,7 +1398,7 @@ type ShredBucketResponse struct {
 
 func (x *ShredBucketResponse) Reset() {
 	*x = ShredBucketResponse{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +1410,7 @@ func (x *ShredBucketResponse) String() string {
 func (*ShredBucketResponse) ProtoMessage() {}
 
 func (x *ShredBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +1423,7 @@ func (x *ShredBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShredBucketResponse.ProtoReflect.Descriptor instead.
 func (*ShredBucketResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{13}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ShredBucketResponse) GetBucket() *BucketDetails {
@@ -876,7 +1449,7 @@ type GetShredRequest struct {
 
 func (x *GetShredRequest) Reset() {
 	*x = GetShredRequest{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[14]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1461,7 @@ func (x *GetShredRequest) String() string {
 func (*GetShredRequest) ProtoMessage() {}
 
 func (x *GetShredRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[14]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1474,7 @@ func (x *GetShredRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetShredRequest.ProtoReflect.Descriptor instead.
 func (*GetShredRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{14}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetShredRequest) GetName() string {
@@ -925,7 +1498,7 @@ type GetShredResponse struct {
 
 func (x *GetShredResponse) Reset() {
 	*x = GetShredResponse{}
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[15]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1510,7 @@ func (x *GetShredResponse) String() string {
 func (*GetShredResponse) ProtoMessage() {}
 
 func (x *GetShredResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[15]
+	mi := &file_kms_service_kmsv1_buckets_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1523,7 @@ func (x *GetShredResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetShredResponse.ProtoReflect.Descriptor instead.
 func (*GetShredResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{15}
+	return file_kms_service_kmsv1_buckets_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetShredResponse) GetState() string {
@@ -992,7 +1565,50 @@ var File_kms_service_kmsv1_buckets_proto protoreflect.FileDescriptor
 
 const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\n" +
-	"\x1fkms/service/kmsv1/buckets.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekms/service/kmsv1/blocks.proto\x1a\x1ekms/service/kmsv1/change.proto\x1a\x1ckms/service/kmsv1/keys.proto\x1a\x1bkms/service/kmsv1/kms.proto\"\x95\x02\n" +
+	"\x1fkms/service/kmsv1/buckets.proto\x12\x11chatelaine.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekms/service/kmsv1/blocks.proto\x1a\x1ekms/service/kmsv1/change.proto\x1a\x1ckms/service/kmsv1/jobs.proto\x1a\x1ckms/service/kmsv1/keys.proto\x1a\x1bkms/service/kmsv1/kms.proto\"\x9b\x01\n" +
+	"\x14StartAdoptionRequest\x12C\n" +
+	"\x06bucket\x18\x01 \x01(\v2+.chatelaine.kms.v1.RegisterNewBucketRequestR\x06bucket\x12\x12\n" +
+	"\x04rate\x18\x02 \x01(\rR\x04rate\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05leave\x18\x04 \x01(\bR\x05leave\"S\n" +
+	"\x15StartAdoptionResponse\x12:\n" +
+	"\badoption\x18\x01 \x01(\v2\x1e.chatelaine.kms.v1.AdoptionJobR\badoption\"\\\n" +
+	"\x13StopAdoptionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\x06change\x18\x02 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\"R\n" +
+	"\x14StopAdoptionResponse\x12:\n" +
+	"\badoption\x18\x01 \x01(\v2\x1e.chatelaine.kms.v1.AdoptionJobR\badoption\"(\n" +
+	"\x12GetAdoptionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"Q\n" +
+	"\x13GetAdoptionResponse\x12:\n" +
+	"\badoption\x18\x01 \x01(\v2\x1e.chatelaine.kms.v1.AdoptionJobR\badoption\"\x83\x04\n" +
+	"\vAdoptionJob\x12\x16\n" +
+	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1d\n" +
+	"\n" +
+	"store_name\x18\x03 \x01(\tR\tstoreName\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x124\n" +
+	"\x04told\x18\x05 \x01(\v2 .chatelaine.kms.v1.AdoptionStateR\x04told\x12\x18\n" +
+	"\atrouble\x18\x06 \x01(\tR\atrouble\x124\n" +
+	"\astarted\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x123\n" +
+	"\acut_off\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x06cutOff\x120\n" +
+	"\x05ended\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x14\n" +
+	"\x05actor\x18\n" +
+	" \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\v \x01(\tR\x06reason\x12\x12\n" +
+	"\x04rate\x18\f \x01(\rR\x04rate\x12\x14\n" +
+	"\x05bytes\x18\r \x01(\x04R\x05bytes\x12\x1c\n" +
+	"\tstatement\x18\x0e \x01(\fR\tstatement\x12\x10\n" +
+	"\x03key\x18\x0f \x01(\fR\x03key\x12\x1c\n" +
+	"\tsignature\x18\x10 \x01(\fR\tsignature\"\x8f\x01\n" +
+	"\x11MoveBucketRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1d\n" +
+	"\n" +
+	"store_name\x18\x03 \x01(\tR\tstoreName\x121\n" +
+	"\x06change\x18\x04 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\"N\n" +
+	"\x12MoveBucketResponse\x128\n" +
+	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\"\x95\x02\n" +
 	"\rBucketDetails\x121\n" +
 	"\x06bucket\x18\x01 \x01(\v2\x19.chatelaine.kms.v1.BucketR\x06bucket\x12<\n" +
 	"\fepoch_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vepochPeriod\x125\n" +
@@ -1064,7 +1680,7 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x1c\n" +
 	"\tstatement\x18\x03 \x01(\fR\tstatement\x12\x10\n" +
 	"\x03key\x18\x04 \x01(\fR\x03key\x12\x1c\n" +
-	"\tsignature\x18\x05 \x01(\fR\tsignature2\xaa\x05\n" +
+	"\tsignature\x18\x05 \x01(\fR\tsignature2\xa8\b\n" +
 	"\rBucketService\x12n\n" +
 	"\x11RegisterNewBucket\x12+.chatelaine.kms.v1.RegisterNewBucketRequest\x1a,.chatelaine.kms.v1.RegisterNewBucketResponse\x12e\n" +
 	"\x0eListAllBuckets\x12(.chatelaine.kms.v1.ListAllBucketsRequest\x1a).chatelaine.kms.v1.ListAllBucketsResponse\x12V\n" +
@@ -1072,7 +1688,12 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\tSetBucket\x12#.chatelaine.kms.v1.SetBucketRequest\x1a$.chatelaine.kms.v1.SetBucketResponse\x12_\n" +
 	"\fRotateBucket\x12&.chatelaine.kms.v1.RotateBucketRequest\x1a'.chatelaine.kms.v1.RotateBucketResponse\x12\\\n" +
 	"\vShredBucket\x12%.chatelaine.kms.v1.ShredBucketRequest\x1a&.chatelaine.kms.v1.ShredBucketResponse\x12S\n" +
-	"\bGetShred\x12\".chatelaine.kms.v1.GetShredRequest\x1a#.chatelaine.kms.v1.GetShredResponseB$Z\"chatelaine/kms/service/kmsv1;kmsv1b\x06proto3"
+	"\bGetShred\x12\".chatelaine.kms.v1.GetShredRequest\x1a#.chatelaine.kms.v1.GetShredResponse\x12b\n" +
+	"\rStartAdoption\x12'.chatelaine.kms.v1.StartAdoptionRequest\x1a(.chatelaine.kms.v1.StartAdoptionResponse\x12_\n" +
+	"\fStopAdoption\x12&.chatelaine.kms.v1.StopAdoptionRequest\x1a'.chatelaine.kms.v1.StopAdoptionResponse\x12\\\n" +
+	"\vGetAdoption\x12%.chatelaine.kms.v1.GetAdoptionRequest\x1a&.chatelaine.kms.v1.GetAdoptionResponse\x12Y\n" +
+	"\n" +
+	"MoveBucket\x12$.chatelaine.kms.v1.MoveBucketRequest\x1a%.chatelaine.kms.v1.MoveBucketResponseB$Z\"chatelaine/kms/service/kmsv1;kmsv1b\x06proto3"
 
 var (
 	file_kms_service_kmsv1_buckets_proto_rawDescOnce sync.Once
@@ -1086,72 +1707,101 @@ func file_kms_service_kmsv1_buckets_proto_rawDescGZIP() []byte {
 	return file_kms_service_kmsv1_buckets_proto_rawDescData
 }
 
-var file_kms_service_kmsv1_buckets_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_kms_service_kmsv1_buckets_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_kms_service_kmsv1_buckets_proto_goTypes = []any{
-	(*BucketDetails)(nil),             // 0: chatelaine.kms.v1.BucketDetails
-	(*BucketKeyDetails)(nil),          // 1: chatelaine.kms.v1.BucketKeyDetails
-	(*RegisterNewBucketRequest)(nil),  // 2: chatelaine.kms.v1.RegisterNewBucketRequest
-	(*RegisterNewBucketResponse)(nil), // 3: chatelaine.kms.v1.RegisterNewBucketResponse
-	(*ListAllBucketsRequest)(nil),     // 4: chatelaine.kms.v1.ListAllBucketsRequest
-	(*ListAllBucketsResponse)(nil),    // 5: chatelaine.kms.v1.ListAllBucketsResponse
-	(*GetBucketRequest)(nil),          // 6: chatelaine.kms.v1.GetBucketRequest
-	(*GetBucketResponse)(nil),         // 7: chatelaine.kms.v1.GetBucketResponse
-	(*SetBucketRequest)(nil),          // 8: chatelaine.kms.v1.SetBucketRequest
-	(*SetBucketResponse)(nil),         // 9: chatelaine.kms.v1.SetBucketResponse
-	(*RotateBucketRequest)(nil),       // 10: chatelaine.kms.v1.RotateBucketRequest
-	(*RotateBucketResponse)(nil),      // 11: chatelaine.kms.v1.RotateBucketResponse
-	(*ShredBucketRequest)(nil),        // 12: chatelaine.kms.v1.ShredBucketRequest
-	(*ShredBucketResponse)(nil),       // 13: chatelaine.kms.v1.ShredBucketResponse
-	(*GetShredRequest)(nil),           // 14: chatelaine.kms.v1.GetShredRequest
-	(*GetShredResponse)(nil),          // 15: chatelaine.kms.v1.GetShredResponse
-	(*Bucket)(nil),                    // 16: chatelaine.kms.v1.Bucket
-	(*durationpb.Duration)(nil),       // 17: google.protobuf.Duration
-	(*KeyEvent)(nil),                  // 18: chatelaine.kms.v1.KeyEvent
-	(*KeyVersion)(nil),                // 19: chatelaine.kms.v1.KeyVersion
-	(*timestamppb.Timestamp)(nil),     // 20: google.protobuf.Timestamp
-	(*Change)(nil),                    // 21: chatelaine.kms.v1.Change
-	(*AwaitResponse)(nil),             // 22: chatelaine.kms.v1.AwaitResponse
+	(*StartAdoptionRequest)(nil),      // 0: chatelaine.kms.v1.StartAdoptionRequest
+	(*StartAdoptionResponse)(nil),     // 1: chatelaine.kms.v1.StartAdoptionResponse
+	(*StopAdoptionRequest)(nil),       // 2: chatelaine.kms.v1.StopAdoptionRequest
+	(*StopAdoptionResponse)(nil),      // 3: chatelaine.kms.v1.StopAdoptionResponse
+	(*GetAdoptionRequest)(nil),        // 4: chatelaine.kms.v1.GetAdoptionRequest
+	(*GetAdoptionResponse)(nil),       // 5: chatelaine.kms.v1.GetAdoptionResponse
+	(*AdoptionJob)(nil),               // 6: chatelaine.kms.v1.AdoptionJob
+	(*MoveBucketRequest)(nil),         // 7: chatelaine.kms.v1.MoveBucketRequest
+	(*MoveBucketResponse)(nil),        // 8: chatelaine.kms.v1.MoveBucketResponse
+	(*BucketDetails)(nil),             // 9: chatelaine.kms.v1.BucketDetails
+	(*BucketKeyDetails)(nil),          // 10: chatelaine.kms.v1.BucketKeyDetails
+	(*RegisterNewBucketRequest)(nil),  // 11: chatelaine.kms.v1.RegisterNewBucketRequest
+	(*RegisterNewBucketResponse)(nil), // 12: chatelaine.kms.v1.RegisterNewBucketResponse
+	(*ListAllBucketsRequest)(nil),     // 13: chatelaine.kms.v1.ListAllBucketsRequest
+	(*ListAllBucketsResponse)(nil),    // 14: chatelaine.kms.v1.ListAllBucketsResponse
+	(*GetBucketRequest)(nil),          // 15: chatelaine.kms.v1.GetBucketRequest
+	(*GetBucketResponse)(nil),         // 16: chatelaine.kms.v1.GetBucketResponse
+	(*SetBucketRequest)(nil),          // 17: chatelaine.kms.v1.SetBucketRequest
+	(*SetBucketResponse)(nil),         // 18: chatelaine.kms.v1.SetBucketResponse
+	(*RotateBucketRequest)(nil),       // 19: chatelaine.kms.v1.RotateBucketRequest
+	(*RotateBucketResponse)(nil),      // 20: chatelaine.kms.v1.RotateBucketResponse
+	(*ShredBucketRequest)(nil),        // 21: chatelaine.kms.v1.ShredBucketRequest
+	(*ShredBucketResponse)(nil),       // 22: chatelaine.kms.v1.ShredBucketResponse
+	(*GetShredRequest)(nil),           // 23: chatelaine.kms.v1.GetShredRequest
+	(*GetShredResponse)(nil),          // 24: chatelaine.kms.v1.GetShredResponse
+	(*Change)(nil),                    // 25: chatelaine.kms.v1.Change
+	(*AdoptionState)(nil),             // 26: chatelaine.kms.v1.AdoptionState
+	(*timestamppb.Timestamp)(nil),     // 27: google.protobuf.Timestamp
+	(*Bucket)(nil),                    // 28: chatelaine.kms.v1.Bucket
+	(*durationpb.Duration)(nil),       // 29: google.protobuf.Duration
+	(*KeyEvent)(nil),                  // 30: chatelaine.kms.v1.KeyEvent
+	(*KeyVersion)(nil),                // 31: chatelaine.kms.v1.KeyVersion
+	(*AwaitResponse)(nil),             // 32: chatelaine.kms.v1.AwaitResponse
 }
 var file_kms_service_kmsv1_buckets_proto_depIdxs = []int32{
-	16, // 0: chatelaine.kms.v1.BucketDetails.bucket:type_name -> chatelaine.kms.v1.Bucket
-	17, // 1: chatelaine.kms.v1.BucketDetails.epoch_period:type_name -> google.protobuf.Duration
-	18, // 2: chatelaine.kms.v1.BucketDetails.history:type_name -> chatelaine.kms.v1.KeyEvent
-	1,  // 3: chatelaine.kms.v1.BucketDetails.keys:type_name -> chatelaine.kms.v1.BucketKeyDetails
-	19, // 4: chatelaine.kms.v1.BucketKeyDetails.kek:type_name -> chatelaine.kms.v1.KeyVersion
-	20, // 5: chatelaine.kms.v1.BucketKeyDetails.created:type_name -> google.protobuf.Timestamp
-	19, // 6: chatelaine.kms.v1.BucketKeyDetails.stale:type_name -> chatelaine.kms.v1.KeyVersion
-	17, // 7: chatelaine.kms.v1.RegisterNewBucketRequest.epoch_period:type_name -> google.protobuf.Duration
-	21, // 8: chatelaine.kms.v1.RegisterNewBucketRequest.change:type_name -> chatelaine.kms.v1.Change
-	0,  // 9: chatelaine.kms.v1.RegisterNewBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
-	0,  // 10: chatelaine.kms.v1.ListAllBucketsResponse.buckets:type_name -> chatelaine.kms.v1.BucketDetails
-	0,  // 11: chatelaine.kms.v1.GetBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
-	17, // 12: chatelaine.kms.v1.SetBucketRequest.epoch_period:type_name -> google.protobuf.Duration
-	21, // 13: chatelaine.kms.v1.SetBucketRequest.change:type_name -> chatelaine.kms.v1.Change
-	0,  // 14: chatelaine.kms.v1.SetBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
-	21, // 15: chatelaine.kms.v1.RotateBucketRequest.change:type_name -> chatelaine.kms.v1.Change
-	0,  // 16: chatelaine.kms.v1.RotateBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
-	21, // 17: chatelaine.kms.v1.ShredBucketRequest.change:type_name -> chatelaine.kms.v1.Change
-	0,  // 18: chatelaine.kms.v1.ShredBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
-	22, // 19: chatelaine.kms.v1.ShredBucketResponse.effect:type_name -> chatelaine.kms.v1.AwaitResponse
-	2,  // 20: chatelaine.kms.v1.BucketService.RegisterNewBucket:input_type -> chatelaine.kms.v1.RegisterNewBucketRequest
-	4,  // 21: chatelaine.kms.v1.BucketService.ListAllBuckets:input_type -> chatelaine.kms.v1.ListAllBucketsRequest
-	6,  // 22: chatelaine.kms.v1.BucketService.GetBucket:input_type -> chatelaine.kms.v1.GetBucketRequest
-	8,  // 23: chatelaine.kms.v1.BucketService.SetBucket:input_type -> chatelaine.kms.v1.SetBucketRequest
-	10, // 24: chatelaine.kms.v1.BucketService.RotateBucket:input_type -> chatelaine.kms.v1.RotateBucketRequest
-	12, // 25: chatelaine.kms.v1.BucketService.ShredBucket:input_type -> chatelaine.kms.v1.ShredBucketRequest
-	14, // 26: chatelaine.kms.v1.BucketService.GetShred:input_type -> chatelaine.kms.v1.GetShredRequest
-	3,  // 27: chatelaine.kms.v1.BucketService.RegisterNewBucket:output_type -> chatelaine.kms.v1.RegisterNewBucketResponse
-	5,  // 28: chatelaine.kms.v1.BucketService.ListAllBuckets:output_type -> chatelaine.kms.v1.ListAllBucketsResponse
-	7,  // 29: chatelaine.kms.v1.BucketService.GetBucket:output_type -> chatelaine.kms.v1.GetBucketResponse
-	9,  // 30: chatelaine.kms.v1.BucketService.SetBucket:output_type -> chatelaine.kms.v1.SetBucketResponse
-	11, // 31: chatelaine.kms.v1.BucketService.RotateBucket:output_type -> chatelaine.kms.v1.RotateBucketResponse
-	13, // 32: chatelaine.kms.v1.BucketService.ShredBucket:output_type -> chatelaine.kms.v1.ShredBucketResponse
-	15, // 33: chatelaine.kms.v1.BucketService.GetShred:output_type -> chatelaine.kms.v1.GetShredResponse
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	11, // 0: chatelaine.kms.v1.StartAdoptionRequest.bucket:type_name -> chatelaine.kms.v1.RegisterNewBucketRequest
+	6,  // 1: chatelaine.kms.v1.StartAdoptionResponse.adoption:type_name -> chatelaine.kms.v1.AdoptionJob
+	25, // 2: chatelaine.kms.v1.StopAdoptionRequest.change:type_name -> chatelaine.kms.v1.Change
+	6,  // 3: chatelaine.kms.v1.StopAdoptionResponse.adoption:type_name -> chatelaine.kms.v1.AdoptionJob
+	6,  // 4: chatelaine.kms.v1.GetAdoptionResponse.adoption:type_name -> chatelaine.kms.v1.AdoptionJob
+	26, // 5: chatelaine.kms.v1.AdoptionJob.told:type_name -> chatelaine.kms.v1.AdoptionState
+	27, // 6: chatelaine.kms.v1.AdoptionJob.started:type_name -> google.protobuf.Timestamp
+	27, // 7: chatelaine.kms.v1.AdoptionJob.cut_off:type_name -> google.protobuf.Timestamp
+	27, // 8: chatelaine.kms.v1.AdoptionJob.ended:type_name -> google.protobuf.Timestamp
+	25, // 9: chatelaine.kms.v1.MoveBucketRequest.change:type_name -> chatelaine.kms.v1.Change
+	9,  // 10: chatelaine.kms.v1.MoveBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
+	28, // 11: chatelaine.kms.v1.BucketDetails.bucket:type_name -> chatelaine.kms.v1.Bucket
+	29, // 12: chatelaine.kms.v1.BucketDetails.epoch_period:type_name -> google.protobuf.Duration
+	30, // 13: chatelaine.kms.v1.BucketDetails.history:type_name -> chatelaine.kms.v1.KeyEvent
+	10, // 14: chatelaine.kms.v1.BucketDetails.keys:type_name -> chatelaine.kms.v1.BucketKeyDetails
+	31, // 15: chatelaine.kms.v1.BucketKeyDetails.kek:type_name -> chatelaine.kms.v1.KeyVersion
+	27, // 16: chatelaine.kms.v1.BucketKeyDetails.created:type_name -> google.protobuf.Timestamp
+	31, // 17: chatelaine.kms.v1.BucketKeyDetails.stale:type_name -> chatelaine.kms.v1.KeyVersion
+	29, // 18: chatelaine.kms.v1.RegisterNewBucketRequest.epoch_period:type_name -> google.protobuf.Duration
+	25, // 19: chatelaine.kms.v1.RegisterNewBucketRequest.change:type_name -> chatelaine.kms.v1.Change
+	9,  // 20: chatelaine.kms.v1.RegisterNewBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
+	9,  // 21: chatelaine.kms.v1.ListAllBucketsResponse.buckets:type_name -> chatelaine.kms.v1.BucketDetails
+	9,  // 22: chatelaine.kms.v1.GetBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
+	29, // 23: chatelaine.kms.v1.SetBucketRequest.epoch_period:type_name -> google.protobuf.Duration
+	25, // 24: chatelaine.kms.v1.SetBucketRequest.change:type_name -> chatelaine.kms.v1.Change
+	9,  // 25: chatelaine.kms.v1.SetBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
+	25, // 26: chatelaine.kms.v1.RotateBucketRequest.change:type_name -> chatelaine.kms.v1.Change
+	9,  // 27: chatelaine.kms.v1.RotateBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
+	25, // 28: chatelaine.kms.v1.ShredBucketRequest.change:type_name -> chatelaine.kms.v1.Change
+	9,  // 29: chatelaine.kms.v1.ShredBucketResponse.bucket:type_name -> chatelaine.kms.v1.BucketDetails
+	32, // 30: chatelaine.kms.v1.ShredBucketResponse.effect:type_name -> chatelaine.kms.v1.AwaitResponse
+	11, // 31: chatelaine.kms.v1.BucketService.RegisterNewBucket:input_type -> chatelaine.kms.v1.RegisterNewBucketRequest
+	13, // 32: chatelaine.kms.v1.BucketService.ListAllBuckets:input_type -> chatelaine.kms.v1.ListAllBucketsRequest
+	15, // 33: chatelaine.kms.v1.BucketService.GetBucket:input_type -> chatelaine.kms.v1.GetBucketRequest
+	17, // 34: chatelaine.kms.v1.BucketService.SetBucket:input_type -> chatelaine.kms.v1.SetBucketRequest
+	19, // 35: chatelaine.kms.v1.BucketService.RotateBucket:input_type -> chatelaine.kms.v1.RotateBucketRequest
+	21, // 36: chatelaine.kms.v1.BucketService.ShredBucket:input_type -> chatelaine.kms.v1.ShredBucketRequest
+	23, // 37: chatelaine.kms.v1.BucketService.GetShred:input_type -> chatelaine.kms.v1.GetShredRequest
+	0,  // 38: chatelaine.kms.v1.BucketService.StartAdoption:input_type -> chatelaine.kms.v1.StartAdoptionRequest
+	2,  // 39: chatelaine.kms.v1.BucketService.StopAdoption:input_type -> chatelaine.kms.v1.StopAdoptionRequest
+	4,  // 40: chatelaine.kms.v1.BucketService.GetAdoption:input_type -> chatelaine.kms.v1.GetAdoptionRequest
+	7,  // 41: chatelaine.kms.v1.BucketService.MoveBucket:input_type -> chatelaine.kms.v1.MoveBucketRequest
+	12, // 42: chatelaine.kms.v1.BucketService.RegisterNewBucket:output_type -> chatelaine.kms.v1.RegisterNewBucketResponse
+	14, // 43: chatelaine.kms.v1.BucketService.ListAllBuckets:output_type -> chatelaine.kms.v1.ListAllBucketsResponse
+	16, // 44: chatelaine.kms.v1.BucketService.GetBucket:output_type -> chatelaine.kms.v1.GetBucketResponse
+	18, // 45: chatelaine.kms.v1.BucketService.SetBucket:output_type -> chatelaine.kms.v1.SetBucketResponse
+	20, // 46: chatelaine.kms.v1.BucketService.RotateBucket:output_type -> chatelaine.kms.v1.RotateBucketResponse
+	22, // 47: chatelaine.kms.v1.BucketService.ShredBucket:output_type -> chatelaine.kms.v1.ShredBucketResponse
+	24, // 48: chatelaine.kms.v1.BucketService.GetShred:output_type -> chatelaine.kms.v1.GetShredResponse
+	1,  // 49: chatelaine.kms.v1.BucketService.StartAdoption:output_type -> chatelaine.kms.v1.StartAdoptionResponse
+	3,  // 50: chatelaine.kms.v1.BucketService.StopAdoption:output_type -> chatelaine.kms.v1.StopAdoptionResponse
+	5,  // 51: chatelaine.kms.v1.BucketService.GetAdoption:output_type -> chatelaine.kms.v1.GetAdoptionResponse
+	8,  // 52: chatelaine.kms.v1.BucketService.MoveBucket:output_type -> chatelaine.kms.v1.MoveBucketResponse
+	42, // [42:53] is the sub-list for method output_type
+	31, // [31:42] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_buckets_proto_init() }
@@ -1161,16 +1811,17 @@ func file_kms_service_kmsv1_buckets_proto_init() {
 	}
 	file_kms_service_kmsv1_blocks_proto_init()
 	file_kms_service_kmsv1_change_proto_init()
+	file_kms_service_kmsv1_jobs_proto_init()
 	file_kms_service_kmsv1_keys_proto_init()
 	file_kms_service_kmsv1_kms_proto_init()
-	file_kms_service_kmsv1_buckets_proto_msgTypes[8].OneofWrappers = []any{}
+	file_kms_service_kmsv1_buckets_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_service_kmsv1_buckets_proto_rawDesc), len(file_kms_service_kmsv1_buckets_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -621,6 +621,492 @@ func (x *GetReportKeyResponse) GetFingerprint() string {
 	return ""
 }
 
+// Adoption is a bucket whose plaintext objects are to be sealed.
+type Adoption struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bucket        *Bucket                `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	Rate          uint32                 `protobuf:"varint,2,opt,name=rate,proto3" json:"rate,omitempty"`   // objects a second; 0: as fast as it goes
+	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"` // of plaintext a second; 0: as fast as it goes
+	Told          *AdoptionState         `protobuf:"bytes,4,opt,name=told,proto3" json:"told,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Adoption) Reset() {
+	*x = Adoption{}
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Adoption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Adoption) ProtoMessage() {}
+
+func (x *Adoption) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Adoption.ProtoReflect.Descriptor instead.
+func (*Adoption) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Adoption) GetBucket() *Bucket {
+	if x != nil {
+		return x.Bucket
+	}
+	return nil
+}
+
+func (x *Adoption) GetRate() uint32 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Adoption) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Adoption) GetTold() *AdoptionState {
+	if x != nil {
+		return x.Told
+	}
+	return nil
+}
+
+// AdoptionState is what was told of an adoption. Numbers are of objects, unless said.
+type AdoptionState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Position      string                 `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`                 // all up to this key were visited
+	SealedTo      string                 `protobuf:"bytes,2,opt,name=sealed_to,json=sealedTo,proto3" json:"sealed_to,omitempty"` // and all up to this one are sealed
+	Sealed        uint64                 `protobuf:"varint,3,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	SealedBytes   uint64                 `protobuf:"varint,4,opt,name=sealed_bytes,json=sealedBytes,proto3" json:"sealed_bytes,omitempty"` // of plaintext
+	Already       uint64                 `protobuf:"varint,5,opt,name=already,proto3" json:"already,omitempty"`
+	Gone          uint64                 `protobuf:"varint,6,opt,name=gone,proto3" json:"gone,omitempty"`
+	SameEtag      uint64                 `protobuf:"varint,7,opt,name=same_etag,json=sameEtag,proto3" json:"same_etag,omitempty"`
+	Locked        uint64                 `protobuf:"varint,8,opt,name=locked,proto3" json:"locked,omitempty"`
+	Problems      uint64                 `protobuf:"varint,9,opt,name=problems,proto3" json:"problems,omitempty"`
+	OldVersions   uint64                 `protobuf:"varint,10,opt,name=old_versions,json=oldVersions,proto3" json:"old_versions,omitempty"`
+	FirstProblems []*AdoptionProblem     `protobuf:"bytes,11,rep,name=first_problems,json=firstProblems,proto3" json:"first_problems,omitempty"` // at most 20
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptionState) Reset() {
+	*x = AdoptionState{}
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptionState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptionState) ProtoMessage() {}
+
+func (x *AdoptionState) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptionState.ProtoReflect.Descriptor instead.
+func (*AdoptionState) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *AdoptionState) GetPosition() string {
+	if x != nil {
+		return x.Position
+	}
+	return ""
+}
+
+func (x *AdoptionState) GetSealedTo() string {
+	if x != nil {
+		return x.SealedTo
+	}
+	return ""
+}
+
+func (x *AdoptionState) GetSealed() uint64 {
+	if x != nil {
+		return x.Sealed
+	}
+	return 0
+}
+
+func (x *AdoptionState) GetSealedBytes() uint64 {
+	if x != nil {
+		return x.SealedBytes
+	}
+	return 0
+}
+
+func (x *AdoptionState) GetAlready() uint64 {
+	if x != nil {
+		return x.Already
+	}
+	return 0
+}
+
+func (x *AdoptionState) GetGone() uint64 {
+	if x != nil {
+		return x.Gone
+	}
+	return 0
+}
+
+func (x *AdoptionState) GetSameEtag() uint64 {
+	if x != nil {
+		return x.SameEtag
+	}
+	return 0
+}
+
+func (x *AdoptionState) GetLocked() uint64 {
+	if x != nil {
+		return x.Locked
+	}
+	return 0
+}
+
+func (x *AdoptionState) GetProblems() uint64 {
+	if x != nil {
+		return x.Problems
+	}
+	return 0
+}
+
+func (x *AdoptionState) GetOldVersions() uint64 {
+	if x != nil {
+		return x.OldVersions
+	}
+	return 0
+}
+
+func (x *AdoptionState) GetFirstProblems() []*AdoptionProblem {
+	if x != nil {
+		return x.FirstProblems
+	}
+	return nil
+}
+
+type AdoptionProblem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptionProblem) Reset() {
+	*x = AdoptionProblem{}
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptionProblem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptionProblem) ProtoMessage() {}
+
+func (x *AdoptionProblem) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptionProblem.ProtoReflect.Descriptor instead.
+func (*AdoptionProblem) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *AdoptionProblem) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *AdoptionProblem) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type BeginAdoptionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
+	Space         string                 `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
+	Runner        string                 `protobuf:"bytes,3,opt,name=runner,proto3" json:"runner,omitempty"`
+	CutOff        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=cut_off,json=cutOff,proto3" json:"cut_off,omitempty"` // by the store's clock
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginAdoptionRequest) Reset() {
+	*x = BeginAdoptionRequest{}
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginAdoptionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginAdoptionRequest) ProtoMessage() {}
+
+func (x *BeginAdoptionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginAdoptionRequest.ProtoReflect.Descriptor instead.
+func (*BeginAdoptionRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BeginAdoptionRequest) GetLeaseId() string {
+	if x != nil {
+		return x.LeaseId
+	}
+	return ""
+}
+
+func (x *BeginAdoptionRequest) GetSpace() string {
+	if x != nil {
+		return x.Space
+	}
+	return ""
+}
+
+func (x *BeginAdoptionRequest) GetRunner() string {
+	if x != nil {
+		return x.Runner
+	}
+	return ""
+}
+
+func (x *BeginAdoptionRequest) GetCutOff() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CutOff
+	}
+	return nil
+}
+
+type BeginAdoptionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginAdoptionResponse) Reset() {
+	*x = BeginAdoptionResponse{}
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginAdoptionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginAdoptionResponse) ProtoMessage() {}
+
+func (x *BeginAdoptionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginAdoptionResponse.ProtoReflect.Descriptor instead.
+func (*BeginAdoptionResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{15}
+}
+
+type AdoptRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
+	Space         string                 `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
+	Runner        string                 `protobuf:"bytes,3,opt,name=runner,proto3" json:"runner,omitempty"` // 16 to 64 bytes that nobody else has
+	State         *AdoptionState         `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`   // absent: nothing is told
+	Ended         bool                   `protobuf:"varint,5,opt,name=ended,proto3" json:"ended,omitempty"`
+	Trouble       string                 `protobuf:"bytes,6,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	Refused       string                 `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"` // the bucket cannot be adopted, and is not registered any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptRequest) Reset() {
+	*x = AdoptRequest{}
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptRequest) ProtoMessage() {}
+
+func (x *AdoptRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptRequest.ProtoReflect.Descriptor instead.
+func (*AdoptRequest) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AdoptRequest) GetLeaseId() string {
+	if x != nil {
+		return x.LeaseId
+	}
+	return ""
+}
+
+func (x *AdoptRequest) GetSpace() string {
+	if x != nil {
+		return x.Space
+	}
+	return ""
+}
+
+func (x *AdoptRequest) GetRunner() string {
+	if x != nil {
+		return x.Runner
+	}
+	return ""
+}
+
+func (x *AdoptRequest) GetState() *AdoptionState {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *AdoptRequest) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *AdoptRequest) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+func (x *AdoptRequest) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+type AdoptResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Adoption      *Adoption              `protobuf:"bytes,1,opt,name=adoption,proto3" json:"adoption,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptResponse) Reset() {
+	*x = AdoptResponse{}
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptResponse) ProtoMessage() {}
+
+func (x *AdoptResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptResponse.ProtoReflect.Descriptor instead.
+func (*AdoptResponse) Descriptor() ([]byte, []int) {
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AdoptResponse) GetAdoption() *Adoption {
+	if x != nil {
+		return x.Adoption
+	}
+	return nil
+}
+
 type UnmirroredRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
@@ -630,7 +1116,7 @@ type UnmirroredRequest struct {
 
 func (x *UnmirroredRequest) Reset() {
 	*x = UnmirroredRequest{}
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[11]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +1128,7 @@ func (x *UnmirroredRequest) String() string {
 func (*UnmirroredRequest) ProtoMessage() {}
 
 func (x *UnmirroredRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[11]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +1141,7 @@ func (x *UnmirroredRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmirroredRequest.ProtoReflect.Descriptor instead.
 func (*UnmirroredRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{11}
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UnmirroredRequest) GetLeaseId() string {
@@ -671,14 +1157,15 @@ type UnmirroredResponse struct {
 	Unmade []*Bucket              `protobuf:"bytes,2,rep,name=unmade,proto3" json:"unmade,omitempty"` // to be made in their stores and activated
 	// Shredded buckets: the copies of their keys are to be deleted in the backend, and
 	// some of their objects looked at.
-	Unswept       []*Bucket `protobuf:"bytes,3,rep,name=unswept,proto3" json:"unswept,omitempty"`
+	Unswept       []*Bucket   `protobuf:"bytes,3,rep,name=unswept,proto3" json:"unswept,omitempty"`
+	Adoptions     []*Adoption `protobuf:"bytes,4,rep,name=adoptions,proto3" json:"adoptions,omitempty"` // that run; a gateway may be at them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UnmirroredResponse) Reset() {
 	*x = UnmirroredResponse{}
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[12]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -690,7 +1177,7 @@ func (x *UnmirroredResponse) String() string {
 func (*UnmirroredResponse) ProtoMessage() {}
 
 func (x *UnmirroredResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[12]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -703,7 +1190,7 @@ func (x *UnmirroredResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmirroredResponse.ProtoReflect.Descriptor instead.
 func (*UnmirroredResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{12}
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UnmirroredResponse) GetKeys() []*UnmirroredKey {
@@ -727,6 +1214,13 @@ func (x *UnmirroredResponse) GetUnswept() []*Bucket {
 	return nil
 }
 
+func (x *UnmirroredResponse) GetAdoptions() []*Adoption {
+	if x != nil {
+		return x.Adoptions
+	}
+	return nil
+}
+
 type SweptRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId       string                 `protobuf:"bytes,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
@@ -742,7 +1236,7 @@ type SweptRequest struct {
 
 func (x *SweptRequest) Reset() {
 	*x = SweptRequest{}
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +1248,7 @@ func (x *SweptRequest) String() string {
 func (*SweptRequest) ProtoMessage() {}
 
 func (x *SweptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[13]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +1261,7 @@ func (x *SweptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweptRequest.ProtoReflect.Descriptor instead.
 func (*SweptRequest) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{13}
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SweptRequest) GetLeaseId() string {
@@ -827,7 +1321,7 @@ type SweptResponse struct {
 
 func (x *SweptResponse) Reset() {
 	*x = SweptResponse{}
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[14]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +1333,7 @@ func (x *SweptResponse) String() string {
 func (*SweptResponse) ProtoMessage() {}
 
 func (x *SweptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[14]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +1346,7 @@ func (x *SweptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweptResponse.ProtoReflect.Descriptor instead.
 func (*SweptResponse) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{14}
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{21}
 }
 
 // Sample is an object that was looked at.
@@ -866,7 +1360,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[15]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +1372,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[15]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +1385,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{15}
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Sample) GetObject() string {
@@ -919,7 +1413,7 @@ type UnmirroredKey struct {
 
 func (x *UnmirroredKey) Reset() {
 	*x = UnmirroredKey{}
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[16]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1425,7 @@ func (x *UnmirroredKey) String() string {
 func (*UnmirroredKey) ProtoMessage() {}
 
 func (x *UnmirroredKey) ProtoReflect() protoreflect.Message {
-	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[16]
+	mi := &file_kms_service_kmsv1_jobs_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1438,7 @@ func (x *UnmirroredKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmirroredKey.ProtoReflect.Descriptor instead.
 func (*UnmirroredKey) Descriptor() ([]byte, []int) {
-	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{16}
+	return file_kms_service_kmsv1_jobs_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UnmirroredKey) GetBucket() *Bucket {
@@ -1009,13 +1503,51 @@ const file_kms_service_kmsv1_jobs_proto_rawDesc = "" +
 	"\x13GetReportKeyRequest\"J\n" +
 	"\x14GetReportKeyResponse\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12 \n" +
-	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\".\n" +
+	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\"\x9d\x01\n" +
+	"\bAdoption\x121\n" +
+	"\x06bucket\x18\x01 \x01(\v2\x19.chatelaine.kms.v1.BucketR\x06bucket\x12\x12\n" +
+	"\x04rate\x18\x02 \x01(\rR\x04rate\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x124\n" +
+	"\x04told\x18\x04 \x01(\v2 .chatelaine.kms.v1.AdoptionStateR\x04told\"\xf0\x02\n" +
+	"\rAdoptionState\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\tR\bposition\x12\x1b\n" +
+	"\tsealed_to\x18\x02 \x01(\tR\bsealedTo\x12\x16\n" +
+	"\x06sealed\x18\x03 \x01(\x04R\x06sealed\x12!\n" +
+	"\fsealed_bytes\x18\x04 \x01(\x04R\vsealedBytes\x12\x18\n" +
+	"\aalready\x18\x05 \x01(\x04R\aalready\x12\x12\n" +
+	"\x04gone\x18\x06 \x01(\x04R\x04gone\x12\x1b\n" +
+	"\tsame_etag\x18\a \x01(\x04R\bsameEtag\x12\x16\n" +
+	"\x06locked\x18\b \x01(\x04R\x06locked\x12\x1a\n" +
+	"\bproblems\x18\t \x01(\x04R\bproblems\x12!\n" +
+	"\fold_versions\x18\n" +
+	" \x01(\x04R\voldVersions\x12I\n" +
+	"\x0efirst_problems\x18\v \x03(\v2\".chatelaine.kms.v1.AdoptionProblemR\rfirstProblems\"7\n" +
+	"\x0fAdoptionProblem\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x94\x01\n" +
+	"\x14BeginAdoptionRequest\x12\x19\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x14\n" +
+	"\x05space\x18\x02 \x01(\tR\x05space\x12\x16\n" +
+	"\x06runner\x18\x03 \x01(\tR\x06runner\x123\n" +
+	"\acut_off\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06cutOff\"\x17\n" +
+	"\x15BeginAdoptionResponse\"\xd9\x01\n" +
+	"\fAdoptRequest\x12\x19\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x14\n" +
+	"\x05space\x18\x02 \x01(\tR\x05space\x12\x16\n" +
+	"\x06runner\x18\x03 \x01(\tR\x06runner\x126\n" +
+	"\x05state\x18\x04 \x01(\v2 .chatelaine.kms.v1.AdoptionStateR\x05state\x12\x14\n" +
+	"\x05ended\x18\x05 \x01(\bR\x05ended\x12\x18\n" +
+	"\atrouble\x18\x06 \x01(\tR\atrouble\x12\x18\n" +
+	"\arefused\x18\a \x01(\tR\arefused\"H\n" +
+	"\rAdoptResponse\x127\n" +
+	"\badoption\x18\x01 \x01(\v2\x1b.chatelaine.kms.v1.AdoptionR\badoption\".\n" +
 	"\x11UnmirroredRequest\x12\x19\n" +
-	"\blease_id\x18\x01 \x01(\tR\aleaseId\"\xb2\x01\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\"\xed\x01\n" +
 	"\x12UnmirroredResponse\x124\n" +
 	"\x04keys\x18\x01 \x03(\v2 .chatelaine.kms.v1.UnmirroredKeyR\x04keys\x121\n" +
 	"\x06unmade\x18\x02 \x03(\v2\x19.chatelaine.kms.v1.BucketR\x06unmade\x123\n" +
-	"\aunswept\x18\x03 \x03(\v2\x19.chatelaine.kms.v1.BucketR\aunswept\"\xd0\x01\n" +
+	"\aunswept\x18\x03 \x03(\v2\x19.chatelaine.kms.v1.BucketR\aunswept\x129\n" +
+	"\tadoptions\x18\x04 \x03(\v2\x1b.chatelaine.kms.v1.AdoptionR\tadoptions\"\xd0\x01\n" +
 	"\fSweptRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
@@ -1039,12 +1571,14 @@ const file_kms_service_kmsv1_jobs_proto_rawDesc = "" +
 	"StopRewrap\x12$.chatelaine.kms.v1.StopRewrapRequest\x1a%.chatelaine.kms.v1.StopRewrapResponse\x12V\n" +
 	"\tGetRewrap\x12#.chatelaine.kms.v1.GetRewrapRequest\x1a$.chatelaine.kms.v1.GetRewrapResponse\x12M\n" +
 	"\x06Report\x12 .chatelaine.kms.v1.ReportRequest\x1a!.chatelaine.kms.v1.ReportResponse\x12_\n" +
-	"\fGetReportKey\x12&.chatelaine.kms.v1.GetReportKeyRequest\x1a'.chatelaine.kms.v1.GetReportKeyResponse2\xb3\x01\n" +
+	"\fGetReportKey\x12&.chatelaine.kms.v1.GetReportKeyRequest\x1a'.chatelaine.kms.v1.GetReportKeyResponse2\xe3\x02\n" +
 	"\n" +
 	"MirrorFeed\x12Y\n" +
 	"\n" +
 	"Unmirrored\x12$.chatelaine.kms.v1.UnmirroredRequest\x1a%.chatelaine.kms.v1.UnmirroredResponse\x12J\n" +
-	"\x05Swept\x12\x1f.chatelaine.kms.v1.SweptRequest\x1a .chatelaine.kms.v1.SweptResponseB$Z\"chatelaine/kms/service/kmsv1;kmsv1b\x06proto3"
+	"\x05Swept\x12\x1f.chatelaine.kms.v1.SweptRequest\x1a .chatelaine.kms.v1.SweptResponse\x12b\n" +
+	"\rBeginAdoption\x12'.chatelaine.kms.v1.BeginAdoptionRequest\x1a(.chatelaine.kms.v1.BeginAdoptionResponse\x12J\n" +
+	"\x05Adopt\x12\x1f.chatelaine.kms.v1.AdoptRequest\x1a .chatelaine.kms.v1.AdoptResponseB$Z\"chatelaine/kms/service/kmsv1;kmsv1b\x06proto3"
 
 var (
 	file_kms_service_kmsv1_jobs_proto_rawDescOnce sync.Once
@@ -1058,7 +1592,7 @@ func file_kms_service_kmsv1_jobs_proto_rawDescGZIP() []byte {
 	return file_kms_service_kmsv1_jobs_proto_rawDescData
 }
 
-var file_kms_service_kmsv1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_kms_service_kmsv1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_kms_service_kmsv1_jobs_proto_goTypes = []any{
 	(*RewrapJob)(nil),             // 0: chatelaine.kms.v1.RewrapJob
 	(*StartRewrapRequest)(nil),    // 1: chatelaine.kms.v1.StartRewrapRequest
@@ -1071,48 +1605,66 @@ var file_kms_service_kmsv1_jobs_proto_goTypes = []any{
 	(*ReportResponse)(nil),        // 8: chatelaine.kms.v1.ReportResponse
 	(*GetReportKeyRequest)(nil),   // 9: chatelaine.kms.v1.GetReportKeyRequest
 	(*GetReportKeyResponse)(nil),  // 10: chatelaine.kms.v1.GetReportKeyResponse
-	(*UnmirroredRequest)(nil),     // 11: chatelaine.kms.v1.UnmirroredRequest
-	(*UnmirroredResponse)(nil),    // 12: chatelaine.kms.v1.UnmirroredResponse
-	(*SweptRequest)(nil),          // 13: chatelaine.kms.v1.SweptRequest
-	(*SweptResponse)(nil),         // 14: chatelaine.kms.v1.SweptResponse
-	(*Sample)(nil),                // 15: chatelaine.kms.v1.Sample
-	(*UnmirroredKey)(nil),         // 16: chatelaine.kms.v1.UnmirroredKey
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*Change)(nil),                // 18: chatelaine.kms.v1.Change
-	(*Bucket)(nil),                // 19: chatelaine.kms.v1.Bucket
+	(*Adoption)(nil),              // 11: chatelaine.kms.v1.Adoption
+	(*AdoptionState)(nil),         // 12: chatelaine.kms.v1.AdoptionState
+	(*AdoptionProblem)(nil),       // 13: chatelaine.kms.v1.AdoptionProblem
+	(*BeginAdoptionRequest)(nil),  // 14: chatelaine.kms.v1.BeginAdoptionRequest
+	(*BeginAdoptionResponse)(nil), // 15: chatelaine.kms.v1.BeginAdoptionResponse
+	(*AdoptRequest)(nil),          // 16: chatelaine.kms.v1.AdoptRequest
+	(*AdoptResponse)(nil),         // 17: chatelaine.kms.v1.AdoptResponse
+	(*UnmirroredRequest)(nil),     // 18: chatelaine.kms.v1.UnmirroredRequest
+	(*UnmirroredResponse)(nil),    // 19: chatelaine.kms.v1.UnmirroredResponse
+	(*SweptRequest)(nil),          // 20: chatelaine.kms.v1.SweptRequest
+	(*SweptResponse)(nil),         // 21: chatelaine.kms.v1.SweptResponse
+	(*Sample)(nil),                // 22: chatelaine.kms.v1.Sample
+	(*UnmirroredKey)(nil),         // 23: chatelaine.kms.v1.UnmirroredKey
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*Change)(nil),                // 25: chatelaine.kms.v1.Change
+	(*Bucket)(nil),                // 26: chatelaine.kms.v1.Bucket
 }
 var file_kms_service_kmsv1_jobs_proto_depIdxs = []int32{
-	17, // 0: chatelaine.kms.v1.RewrapJob.started:type_name -> google.protobuf.Timestamp
-	17, // 1: chatelaine.kms.v1.RewrapJob.ended:type_name -> google.protobuf.Timestamp
-	18, // 2: chatelaine.kms.v1.StartRewrapRequest.change:type_name -> chatelaine.kms.v1.Change
+	24, // 0: chatelaine.kms.v1.RewrapJob.started:type_name -> google.protobuf.Timestamp
+	24, // 1: chatelaine.kms.v1.RewrapJob.ended:type_name -> google.protobuf.Timestamp
+	25, // 2: chatelaine.kms.v1.StartRewrapRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 3: chatelaine.kms.v1.StartRewrapResponse.job:type_name -> chatelaine.kms.v1.RewrapJob
-	18, // 4: chatelaine.kms.v1.StopRewrapRequest.change:type_name -> chatelaine.kms.v1.Change
+	25, // 4: chatelaine.kms.v1.StopRewrapRequest.change:type_name -> chatelaine.kms.v1.Change
 	0,  // 5: chatelaine.kms.v1.StopRewrapResponse.job:type_name -> chatelaine.kms.v1.RewrapJob
 	0,  // 6: chatelaine.kms.v1.GetRewrapResponse.job:type_name -> chatelaine.kms.v1.RewrapJob
-	16, // 7: chatelaine.kms.v1.UnmirroredResponse.keys:type_name -> chatelaine.kms.v1.UnmirroredKey
-	19, // 8: chatelaine.kms.v1.UnmirroredResponse.unmade:type_name -> chatelaine.kms.v1.Bucket
-	19, // 9: chatelaine.kms.v1.UnmirroredResponse.unswept:type_name -> chatelaine.kms.v1.Bucket
-	15, // 10: chatelaine.kms.v1.SweptRequest.samples:type_name -> chatelaine.kms.v1.Sample
-	19, // 11: chatelaine.kms.v1.UnmirroredKey.bucket:type_name -> chatelaine.kms.v1.Bucket
-	1,  // 12: chatelaine.kms.v1.JobService.StartRewrap:input_type -> chatelaine.kms.v1.StartRewrapRequest
-	3,  // 13: chatelaine.kms.v1.JobService.StopRewrap:input_type -> chatelaine.kms.v1.StopRewrapRequest
-	5,  // 14: chatelaine.kms.v1.JobService.GetRewrap:input_type -> chatelaine.kms.v1.GetRewrapRequest
-	7,  // 15: chatelaine.kms.v1.JobService.Report:input_type -> chatelaine.kms.v1.ReportRequest
-	9,  // 16: chatelaine.kms.v1.JobService.GetReportKey:input_type -> chatelaine.kms.v1.GetReportKeyRequest
-	11, // 17: chatelaine.kms.v1.MirrorFeed.Unmirrored:input_type -> chatelaine.kms.v1.UnmirroredRequest
-	13, // 18: chatelaine.kms.v1.MirrorFeed.Swept:input_type -> chatelaine.kms.v1.SweptRequest
-	2,  // 19: chatelaine.kms.v1.JobService.StartRewrap:output_type -> chatelaine.kms.v1.StartRewrapResponse
-	4,  // 20: chatelaine.kms.v1.JobService.StopRewrap:output_type -> chatelaine.kms.v1.StopRewrapResponse
-	6,  // 21: chatelaine.kms.v1.JobService.GetRewrap:output_type -> chatelaine.kms.v1.GetRewrapResponse
-	8,  // 22: chatelaine.kms.v1.JobService.Report:output_type -> chatelaine.kms.v1.ReportResponse
-	10, // 23: chatelaine.kms.v1.JobService.GetReportKey:output_type -> chatelaine.kms.v1.GetReportKeyResponse
-	12, // 24: chatelaine.kms.v1.MirrorFeed.Unmirrored:output_type -> chatelaine.kms.v1.UnmirroredResponse
-	14, // 25: chatelaine.kms.v1.MirrorFeed.Swept:output_type -> chatelaine.kms.v1.SweptResponse
-	19, // [19:26] is the sub-list for method output_type
-	12, // [12:19] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	26, // 7: chatelaine.kms.v1.Adoption.bucket:type_name -> chatelaine.kms.v1.Bucket
+	12, // 8: chatelaine.kms.v1.Adoption.told:type_name -> chatelaine.kms.v1.AdoptionState
+	13, // 9: chatelaine.kms.v1.AdoptionState.first_problems:type_name -> chatelaine.kms.v1.AdoptionProblem
+	24, // 10: chatelaine.kms.v1.BeginAdoptionRequest.cut_off:type_name -> google.protobuf.Timestamp
+	12, // 11: chatelaine.kms.v1.AdoptRequest.state:type_name -> chatelaine.kms.v1.AdoptionState
+	11, // 12: chatelaine.kms.v1.AdoptResponse.adoption:type_name -> chatelaine.kms.v1.Adoption
+	23, // 13: chatelaine.kms.v1.UnmirroredResponse.keys:type_name -> chatelaine.kms.v1.UnmirroredKey
+	26, // 14: chatelaine.kms.v1.UnmirroredResponse.unmade:type_name -> chatelaine.kms.v1.Bucket
+	26, // 15: chatelaine.kms.v1.UnmirroredResponse.unswept:type_name -> chatelaine.kms.v1.Bucket
+	11, // 16: chatelaine.kms.v1.UnmirroredResponse.adoptions:type_name -> chatelaine.kms.v1.Adoption
+	22, // 17: chatelaine.kms.v1.SweptRequest.samples:type_name -> chatelaine.kms.v1.Sample
+	26, // 18: chatelaine.kms.v1.UnmirroredKey.bucket:type_name -> chatelaine.kms.v1.Bucket
+	1,  // 19: chatelaine.kms.v1.JobService.StartRewrap:input_type -> chatelaine.kms.v1.StartRewrapRequest
+	3,  // 20: chatelaine.kms.v1.JobService.StopRewrap:input_type -> chatelaine.kms.v1.StopRewrapRequest
+	5,  // 21: chatelaine.kms.v1.JobService.GetRewrap:input_type -> chatelaine.kms.v1.GetRewrapRequest
+	7,  // 22: chatelaine.kms.v1.JobService.Report:input_type -> chatelaine.kms.v1.ReportRequest
+	9,  // 23: chatelaine.kms.v1.JobService.GetReportKey:input_type -> chatelaine.kms.v1.GetReportKeyRequest
+	18, // 24: chatelaine.kms.v1.MirrorFeed.Unmirrored:input_type -> chatelaine.kms.v1.UnmirroredRequest
+	20, // 25: chatelaine.kms.v1.MirrorFeed.Swept:input_type -> chatelaine.kms.v1.SweptRequest
+	14, // 26: chatelaine.kms.v1.MirrorFeed.BeginAdoption:input_type -> chatelaine.kms.v1.BeginAdoptionRequest
+	16, // 27: chatelaine.kms.v1.MirrorFeed.Adopt:input_type -> chatelaine.kms.v1.AdoptRequest
+	2,  // 28: chatelaine.kms.v1.JobService.StartRewrap:output_type -> chatelaine.kms.v1.StartRewrapResponse
+	4,  // 29: chatelaine.kms.v1.JobService.StopRewrap:output_type -> chatelaine.kms.v1.StopRewrapResponse
+	6,  // 30: chatelaine.kms.v1.JobService.GetRewrap:output_type -> chatelaine.kms.v1.GetRewrapResponse
+	8,  // 31: chatelaine.kms.v1.JobService.Report:output_type -> chatelaine.kms.v1.ReportResponse
+	10, // 32: chatelaine.kms.v1.JobService.GetReportKey:output_type -> chatelaine.kms.v1.GetReportKeyResponse
+	19, // 33: chatelaine.kms.v1.MirrorFeed.Unmirrored:output_type -> chatelaine.kms.v1.UnmirroredResponse
+	21, // 34: chatelaine.kms.v1.MirrorFeed.Swept:output_type -> chatelaine.kms.v1.SweptResponse
+	15, // 35: chatelaine.kms.v1.MirrorFeed.BeginAdoption:output_type -> chatelaine.kms.v1.BeginAdoptionResponse
+	17, // 36: chatelaine.kms.v1.MirrorFeed.Adopt:output_type -> chatelaine.kms.v1.AdoptResponse
+	28, // [28:37] is the sub-list for method output_type
+	19, // [19:28] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_jobs_proto_init() }
@@ -1128,7 +1680,7 @@ func file_kms_service_kmsv1_jobs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_service_kmsv1_jobs_proto_rawDesc), len(file_kms_service_kmsv1_jobs_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1657,17 +1657,21 @@ func (*RemoveBucketResponse) Descriptor() ([]byte, []int) {
 }
 
 type Bucket struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Space         string                 `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"` // UUID
-	Store         string                 `protobuf:"bytes,3,opt,name=store,proto3" json:"store,omitempty"`
-	StoreName     string                 `protobuf:"bytes,4,opt,name=store_name,json=storeName,proto3" json:"store_name,omitempty"`
-	Kek           string                 `protobuf:"bytes,5,opt,name=kek,proto3" json:"kek,omitempty"`
-	Profile       string                 `protobuf:"bytes,6,opt,name=profile,proto3" json:"profile,omitempty"`
-	Etag          string                 `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
-	Owner         string                 `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"`
-	State         string                 `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"` // "creating", "active"
-	Created       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created,proto3" json:"created,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Space     string                 `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"` // UUID
+	Store     string                 `protobuf:"bytes,3,opt,name=store,proto3" json:"store,omitempty"`
+	StoreName string                 `protobuf:"bytes,4,opt,name=store_name,json=storeName,proto3" json:"store_name,omitempty"`
+	Kek       string                 `protobuf:"bytes,5,opt,name=kek,proto3" json:"kek,omitempty"`
+	Profile   string                 `protobuf:"bytes,6,opt,name=profile,proto3" json:"profile,omitempty"`
+	Etag      string                 `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	Owner     string                 `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"`
+	State     string                 `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"` // "creating", "active", "adopting", "shredded"
+	Created   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created,proto3" json:"created,omitempty"`
+	// While it is being adopted: objects that the store says are not newer, and whose keys
+	// are above sealed_to, may be plaintext.
+	CutOff        *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=cut_off,json=cutOff,proto3" json:"cut_off,omitempty"`
+	SealedTo      string                 `protobuf:"bytes,12,opt,name=sealed_to,json=sealedTo,proto3" json:"sealed_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1770,6 +1774,20 @@ func (x *Bucket) GetCreated() *timestamppb.Timestamp {
 		return x.Created
 	}
 	return nil
+}
+
+func (x *Bucket) GetCutOff() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CutOff
+	}
+	return nil
+}
+
+func (x *Bucket) GetSealedTo() string {
+	if x != nil {
+		return x.SealedTo
+	}
+	return ""
 }
 
 type AccessKey struct {
@@ -2612,7 +2630,7 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\x13RemoveBucketRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06unmade\x18\x02 \x01(\bR\x06unmade\"\x16\n" +
-	"\x14RemoveBucketResponse\"\x89\x02\n" +
+	"\x14RemoveBucketResponse\"\xdb\x02\n" +
 	"\x06Bucket\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x14\n" +
@@ -2625,7 +2643,9 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\x05owner\x18\b \x01(\tR\x05owner\x12\x14\n" +
 	"\x05state\x18\t \x01(\tR\x05state\x124\n" +
 	"\acreated\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\acreated\"\xa7\x01\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x123\n" +
+	"\acut_off\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x06cutOff\x12\x1b\n" +
+	"\tsealed_to\x18\f \x01(\tR\bsealedTo\"\xa7\x01\n" +
 	"\tAccessKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12\x16\n" +
@@ -2780,54 +2800,55 @@ var file_kms_service_kmsv1_kms_proto_depIdxs = []int32{
 	0,  // 12: chatelaine.kms.v1.RegisterBucketResponse.outcome:type_name -> chatelaine.kms.v1.RegisterBucketResponse.Outcome
 	29, // 13: chatelaine.kms.v1.RegisterBucketResponse.bucket:type_name -> chatelaine.kms.v1.Bucket
 	46, // 14: chatelaine.kms.v1.Bucket.created:type_name -> google.protobuf.Timestamp
-	46, // 15: chatelaine.kms.v1.AccessKey.created:type_name -> google.protobuf.Timestamp
-	30, // 16: chatelaine.kms.v1.CreateAccessKeyResponse.access_key:type_name -> chatelaine.kms.v1.AccessKey
-	30, // 17: chatelaine.kms.v1.ListAccessKeysResponse.access_keys:type_name -> chatelaine.kms.v1.AccessKey
-	43, // 18: chatelaine.kms.v1.StatusResponse.parts:type_name -> chatelaine.kms.v1.Part
-	47, // 19: chatelaine.kms.v1.StatusResponse.keks:type_name -> chatelaine.kms.v1.KEK
-	2,  // 20: chatelaine.kms.v1.GatewayService.Renew:input_type -> chatelaine.kms.v1.RenewRequest
-	6,  // 21: chatelaine.kms.v1.GatewayService.Watch:input_type -> chatelaine.kms.v1.WatchRequest
-	8,  // 22: chatelaine.kms.v1.GatewayService.Heard:input_type -> chatelaine.kms.v1.HeardRequest
-	10, // 23: chatelaine.kms.v1.GatewayService.Current:input_type -> chatelaine.kms.v1.CurrentRequest
-	11, // 24: chatelaine.kms.v1.GatewayService.BucketKey:input_type -> chatelaine.kms.v1.BucketKeyRequest
-	13, // 25: chatelaine.kms.v1.GatewayService.SigningKey:input_type -> chatelaine.kms.v1.SigningKeyRequest
-	15, // 26: chatelaine.kms.v1.GatewayService.ConfirmMirror:input_type -> chatelaine.kms.v1.ConfirmMirrorRequest
-	17, // 27: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:input_type -> chatelaine.kms.v1.UnconfirmMirrorsRequest
-	19, // 28: chatelaine.kms.v1.GatewayService.Bucket:input_type -> chatelaine.kms.v1.BucketRequest
-	21, // 29: chatelaine.kms.v1.GatewayService.ListBuckets:input_type -> chatelaine.kms.v1.ListBucketsRequest
-	23, // 30: chatelaine.kms.v1.GatewayService.RegisterBucket:input_type -> chatelaine.kms.v1.RegisterBucketRequest
-	25, // 31: chatelaine.kms.v1.GatewayService.ActivateBucket:input_type -> chatelaine.kms.v1.ActivateBucketRequest
-	27, // 32: chatelaine.kms.v1.GatewayService.RemoveBucket:input_type -> chatelaine.kms.v1.RemoveBucketRequest
-	31, // 33: chatelaine.kms.v1.AdminService.EnsureAccessKey:input_type -> chatelaine.kms.v1.EnsureAccessKeyRequest
-	33, // 34: chatelaine.kms.v1.AdminService.CreateAccessKey:input_type -> chatelaine.kms.v1.CreateAccessKeyRequest
-	35, // 35: chatelaine.kms.v1.AdminService.RevealAccessKey:input_type -> chatelaine.kms.v1.RevealAccessKeyRequest
-	37, // 36: chatelaine.kms.v1.AdminService.ListAccessKeys:input_type -> chatelaine.kms.v1.ListAccessKeysRequest
-	39, // 37: chatelaine.kms.v1.AdminService.DisableAccessKey:input_type -> chatelaine.kms.v1.DisableAccessKeyRequest
-	41, // 38: chatelaine.kms.v1.AdminService.Status:input_type -> chatelaine.kms.v1.StatusRequest
-	4,  // 39: chatelaine.kms.v1.GatewayService.Renew:output_type -> chatelaine.kms.v1.RenewResponse
-	7,  // 40: chatelaine.kms.v1.GatewayService.Watch:output_type -> chatelaine.kms.v1.WatchResponse
-	9,  // 41: chatelaine.kms.v1.GatewayService.Heard:output_type -> chatelaine.kms.v1.HeardResponse
-	12, // 42: chatelaine.kms.v1.GatewayService.Current:output_type -> chatelaine.kms.v1.BucketKeyResponse
-	12, // 43: chatelaine.kms.v1.GatewayService.BucketKey:output_type -> chatelaine.kms.v1.BucketKeyResponse
-	14, // 44: chatelaine.kms.v1.GatewayService.SigningKey:output_type -> chatelaine.kms.v1.SigningKeyResponse
-	16, // 45: chatelaine.kms.v1.GatewayService.ConfirmMirror:output_type -> chatelaine.kms.v1.ConfirmMirrorResponse
-	18, // 46: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:output_type -> chatelaine.kms.v1.UnconfirmMirrorsResponse
-	20, // 47: chatelaine.kms.v1.GatewayService.Bucket:output_type -> chatelaine.kms.v1.BucketResponse
-	22, // 48: chatelaine.kms.v1.GatewayService.ListBuckets:output_type -> chatelaine.kms.v1.ListBucketsResponse
-	24, // 49: chatelaine.kms.v1.GatewayService.RegisterBucket:output_type -> chatelaine.kms.v1.RegisterBucketResponse
-	26, // 50: chatelaine.kms.v1.GatewayService.ActivateBucket:output_type -> chatelaine.kms.v1.ActivateBucketResponse
-	28, // 51: chatelaine.kms.v1.GatewayService.RemoveBucket:output_type -> chatelaine.kms.v1.RemoveBucketResponse
-	32, // 52: chatelaine.kms.v1.AdminService.EnsureAccessKey:output_type -> chatelaine.kms.v1.EnsureAccessKeyResponse
-	34, // 53: chatelaine.kms.v1.AdminService.CreateAccessKey:output_type -> chatelaine.kms.v1.CreateAccessKeyResponse
-	36, // 54: chatelaine.kms.v1.AdminService.RevealAccessKey:output_type -> chatelaine.kms.v1.RevealAccessKeyResponse
-	38, // 55: chatelaine.kms.v1.AdminService.ListAccessKeys:output_type -> chatelaine.kms.v1.ListAccessKeysResponse
-	40, // 56: chatelaine.kms.v1.AdminService.DisableAccessKey:output_type -> chatelaine.kms.v1.DisableAccessKeyResponse
-	42, // 57: chatelaine.kms.v1.AdminService.Status:output_type -> chatelaine.kms.v1.StatusResponse
-	39, // [39:58] is the sub-list for method output_type
-	20, // [20:39] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	46, // 15: chatelaine.kms.v1.Bucket.cut_off:type_name -> google.protobuf.Timestamp
+	46, // 16: chatelaine.kms.v1.AccessKey.created:type_name -> google.protobuf.Timestamp
+	30, // 17: chatelaine.kms.v1.CreateAccessKeyResponse.access_key:type_name -> chatelaine.kms.v1.AccessKey
+	30, // 18: chatelaine.kms.v1.ListAccessKeysResponse.access_keys:type_name -> chatelaine.kms.v1.AccessKey
+	43, // 19: chatelaine.kms.v1.StatusResponse.parts:type_name -> chatelaine.kms.v1.Part
+	47, // 20: chatelaine.kms.v1.StatusResponse.keks:type_name -> chatelaine.kms.v1.KEK
+	2,  // 21: chatelaine.kms.v1.GatewayService.Renew:input_type -> chatelaine.kms.v1.RenewRequest
+	6,  // 22: chatelaine.kms.v1.GatewayService.Watch:input_type -> chatelaine.kms.v1.WatchRequest
+	8,  // 23: chatelaine.kms.v1.GatewayService.Heard:input_type -> chatelaine.kms.v1.HeardRequest
+	10, // 24: chatelaine.kms.v1.GatewayService.Current:input_type -> chatelaine.kms.v1.CurrentRequest
+	11, // 25: chatelaine.kms.v1.GatewayService.BucketKey:input_type -> chatelaine.kms.v1.BucketKeyRequest
+	13, // 26: chatelaine.kms.v1.GatewayService.SigningKey:input_type -> chatelaine.kms.v1.SigningKeyRequest
+	15, // 27: chatelaine.kms.v1.GatewayService.ConfirmMirror:input_type -> chatelaine.kms.v1.ConfirmMirrorRequest
+	17, // 28: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:input_type -> chatelaine.kms.v1.UnconfirmMirrorsRequest
+	19, // 29: chatelaine.kms.v1.GatewayService.Bucket:input_type -> chatelaine.kms.v1.BucketRequest
+	21, // 30: chatelaine.kms.v1.GatewayService.ListBuckets:input_type -> chatelaine.kms.v1.ListBucketsRequest
+	23, // 31: chatelaine.kms.v1.GatewayService.RegisterBucket:input_type -> chatelaine.kms.v1.RegisterBucketRequest
+	25, // 32: chatelaine.kms.v1.GatewayService.ActivateBucket:input_type -> chatelaine.kms.v1.ActivateBucketRequest
+	27, // 33: chatelaine.kms.v1.GatewayService.RemoveBucket:input_type -> chatelaine.kms.v1.RemoveBucketRequest
+	31, // 34: chatelaine.kms.v1.AdminService.EnsureAccessKey:input_type -> chatelaine.kms.v1.EnsureAccessKeyRequest
+	33, // 35: chatelaine.kms.v1.AdminService.CreateAccessKey:input_type -> chatelaine.kms.v1.CreateAccessKeyRequest
+	35, // 36: chatelaine.kms.v1.AdminService.RevealAccessKey:input_type -> chatelaine.kms.v1.RevealAccessKeyRequest
+	37, // 37: chatelaine.kms.v1.AdminService.ListAccessKeys:input_type -> chatelaine.kms.v1.ListAccessKeysRequest
+	39, // 38: chatelaine.kms.v1.AdminService.DisableAccessKey:input_type -> chatelaine.kms.v1.DisableAccessKeyRequest
+	41, // 39: chatelaine.kms.v1.AdminService.Status:input_type -> chatelaine.kms.v1.StatusRequest
+	4,  // 40: chatelaine.kms.v1.GatewayService.Renew:output_type -> chatelaine.kms.v1.RenewResponse
+	7,  // 41: chatelaine.kms.v1.GatewayService.Watch:output_type -> chatelaine.kms.v1.WatchResponse
+	9,  // 42: chatelaine.kms.v1.GatewayService.Heard:output_type -> chatelaine.kms.v1.HeardResponse
+	12, // 43: chatelaine.kms.v1.GatewayService.Current:output_type -> chatelaine.kms.v1.BucketKeyResponse
+	12, // 44: chatelaine.kms.v1.GatewayService.BucketKey:output_type -> chatelaine.kms.v1.BucketKeyResponse
+	14, // 45: chatelaine.kms.v1.GatewayService.SigningKey:output_type -> chatelaine.kms.v1.SigningKeyResponse
+	16, // 46: chatelaine.kms.v1.GatewayService.ConfirmMirror:output_type -> chatelaine.kms.v1.ConfirmMirrorResponse
+	18, // 47: chatelaine.kms.v1.GatewayService.UnconfirmMirrors:output_type -> chatelaine.kms.v1.UnconfirmMirrorsResponse
+	20, // 48: chatelaine.kms.v1.GatewayService.Bucket:output_type -> chatelaine.kms.v1.BucketResponse
+	22, // 49: chatelaine.kms.v1.GatewayService.ListBuckets:output_type -> chatelaine.kms.v1.ListBucketsResponse
+	24, // 50: chatelaine.kms.v1.GatewayService.RegisterBucket:output_type -> chatelaine.kms.v1.RegisterBucketResponse
+	26, // 51: chatelaine.kms.v1.GatewayService.ActivateBucket:output_type -> chatelaine.kms.v1.ActivateBucketResponse
+	28, // 52: chatelaine.kms.v1.GatewayService.RemoveBucket:output_type -> chatelaine.kms.v1.RemoveBucketResponse
+	32, // 53: chatelaine.kms.v1.AdminService.EnsureAccessKey:output_type -> chatelaine.kms.v1.EnsureAccessKeyResponse
+	34, // 54: chatelaine.kms.v1.AdminService.CreateAccessKey:output_type -> chatelaine.kms.v1.CreateAccessKeyResponse
+	36, // 55: chatelaine.kms.v1.AdminService.RevealAccessKey:output_type -> chatelaine.kms.v1.RevealAccessKeyResponse
+	38, // 56: chatelaine.kms.v1.AdminService.ListAccessKeys:output_type -> chatelaine.kms.v1.ListAccessKeysResponse
+	40, // 57: chatelaine.kms.v1.AdminService.DisableAccessKey:output_type -> chatelaine.kms.v1.DisableAccessKeyResponse
+	42, // 58: chatelaine.kms.v1.AdminService.Status:output_type -> chatelaine.kms.v1.StatusResponse
+	40, // [40:59] is the sub-list for method output_type
+	21, // [21:40] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_kms_proto_init() }

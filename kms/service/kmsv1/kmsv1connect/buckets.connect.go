@@ -53,6 +53,18 @@ const (
 	BucketServiceShredBucketProcedure = "/chatelaine.kms.v1.BucketService/ShredBucket"
 	// BucketServiceGetShredProcedure is the fully-qualified name of the BucketService's GetShred RPC.
 	BucketServiceGetShredProcedure = "/chatelaine.kms.v1.BucketService/GetShred"
+	// BucketServiceStartAdoptionProcedure is the fully-qualified name of the BucketService's
+	// StartAdoption RPC.
+	BucketServiceStartAdoptionProcedure = "/chatelaine.kms.v1.BucketService/StartAdoption"
+	// BucketServiceStopAdoptionProcedure is the fully-qualified name of the BucketService's
+	// StopAdoption RPC.
+	BucketServiceStopAdoptionProcedure = "/chatelaine.kms.v1.BucketService/StopAdoption"
+	// BucketServiceGetAdoptionProcedure is the fully-qualified name of the BucketService's GetAdoption
+	// RPC.
+	BucketServiceGetAdoptionProcedure = "/chatelaine.kms.v1.BucketService/GetAdoption"
+	// BucketServiceMoveBucketProcedure is the fully-qualified name of the BucketService's MoveBucket
+	// RPC.
+	BucketServiceMoveBucketProcedure = "/chatelaine.kms.v1.BucketService/MoveBucket"
 )
 
 // BucketServiceClient is a client for the chatelaine.kms.v1.BucketService service.
@@ -73,6 +85,17 @@ type BucketServiceClient interface {
 	ShredBucket(context.Context, *kmsv1.ShredBucketRequest) (*kmsv1.ShredBucketResponse, error)
 	// GetShred answers how far a shredding has come, and its signed record.
 	GetShred(context.Context, *kmsv1.GetShredRequest) (*kmsv1.GetShredResponse, error)
+	// StartAdoption registers a bucket that its store has already, with plaintext in it. A
+	// gateway lets it be read, and seals its objects in place. Where the bucket is being
+	// adopted already, an adoption that was stopped or is stuck goes on.
+	StartAdoption(context.Context, *kmsv1.StartAdoptionRequest) (*kmsv1.StartAdoptionResponse, error)
+	// StopAdoption ends the work, not the adoption: plaintext is served still.
+	StopAdoption(context.Context, *kmsv1.StopAdoptionRequest) (*kmsv1.StopAdoptionResponse, error)
+	// GetAdoption answers the last adoption of a bucket of this name.
+	GetAdoption(context.Context, *kmsv1.GetAdoptionRequest) (*kmsv1.GetAdoptionResponse, error)
+	// MoveBucket makes gateways look for a bucket in another place. The objects must be
+	// there; the records of its keys are written there anew.
+	MoveBucket(context.Context, *kmsv1.MoveBucketRequest) (*kmsv1.MoveBucketResponse, error)
 }
 
 // NewBucketServiceClient constructs a client for the chatelaine.kms.v1.BucketService service. By
@@ -128,6 +151,30 @@ func NewBucketServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(bucketServiceMethods.ByName("GetShred")),
 			connect.WithClientOptions(opts...),
 		),
+		startAdoption: connect.NewClient[kmsv1.StartAdoptionRequest, kmsv1.StartAdoptionResponse](
+			httpClient,
+			baseURL+BucketServiceStartAdoptionProcedure,
+			connect.WithSchema(bucketServiceMethods.ByName("StartAdoption")),
+			connect.WithClientOptions(opts...),
+		),
+		stopAdoption: connect.NewClient[kmsv1.StopAdoptionRequest, kmsv1.StopAdoptionResponse](
+			httpClient,
+			baseURL+BucketServiceStopAdoptionProcedure,
+			connect.WithSchema(bucketServiceMethods.ByName("StopAdoption")),
+			connect.WithClientOptions(opts...),
+		),
+		getAdoption: connect.NewClient[kmsv1.GetAdoptionRequest, kmsv1.GetAdoptionResponse](
+			httpClient,
+			baseURL+BucketServiceGetAdoptionProcedure,
+			connect.WithSchema(bucketServiceMethods.ByName("GetAdoption")),
+			connect.WithClientOptions(opts...),
+		),
+		moveBucket: connect.NewClient[kmsv1.MoveBucketRequest, kmsv1.MoveBucketResponse](
+			httpClient,
+			baseURL+BucketServiceMoveBucketProcedure,
+			connect.WithSchema(bucketServiceMethods.ByName("MoveBucket")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -140,6 +187,10 @@ type bucketServiceClient struct {
 	rotateBucket      *connect.Client[kmsv1.RotateBucketRequest, kmsv1.RotateBucketResponse]
 	shredBucket       *connect.Client[kmsv1.ShredBucketRequest, kmsv1.ShredBucketResponse]
 	getShred          *connect.Client[kmsv1.GetShredRequest, kmsv1.GetShredResponse]
+	startAdoption     *connect.Client[kmsv1.StartAdoptionRequest, kmsv1.StartAdoptionResponse]
+	stopAdoption      *connect.Client[kmsv1.StopAdoptionRequest, kmsv1.StopAdoptionResponse]
+	getAdoption       *connect.Client[kmsv1.GetAdoptionRequest, kmsv1.GetAdoptionResponse]
+	moveBucket        *connect.Client[kmsv1.MoveBucketRequest, kmsv1.MoveBucketResponse]
 }
 
 // RegisterNewBucket calls chatelaine.kms.v1.BucketService.RegisterNewBucket.
@@ -205,6 +256,42 @@ func (c *bucketServiceClient) GetShred(ctx context.Context, req *kmsv1.GetShredR
 	return nil, err
 }
 
+// StartAdoption calls chatelaine.kms.v1.BucketService.StartAdoption.
+func (c *bucketServiceClient) StartAdoption(ctx context.Context, req *kmsv1.StartAdoptionRequest) (*kmsv1.StartAdoptionResponse, error) {
+	response, err := c.startAdoption.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// StopAdoption calls chatelaine.kms.v1.BucketService.StopAdoption.
+func (c *bucketServiceClient) StopAdoption(ctx context.Context, req *kmsv1.StopAdoptionRequest) (*kmsv1.StopAdoptionResponse, error) {
+	response, err := c.stopAdoption.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetAdoption calls chatelaine.kms.v1.BucketService.GetAdoption.
+func (c *bucketServiceClient) GetAdoption(ctx context.Context, req *kmsv1.GetAdoptionRequest) (*kmsv1.GetAdoptionResponse, error) {
+	response, err := c.getAdoption.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// MoveBucket calls chatelaine.kms.v1.BucketService.MoveBucket.
+func (c *bucketServiceClient) MoveBucket(ctx context.Context, req *kmsv1.MoveBucketRequest) (*kmsv1.MoveBucketResponse, error) {
+	response, err := c.moveBucket.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // BucketServiceHandler is an implementation of the chatelaine.kms.v1.BucketService service.
 type BucketServiceHandler interface {
 	// RegisterNewBucket makes the record of a bucket with its settings. A gateway makes
@@ -223,6 +310,17 @@ type BucketServiceHandler interface {
 	ShredBucket(context.Context, *kmsv1.ShredBucketRequest) (*kmsv1.ShredBucketResponse, error)
 	// GetShred answers how far a shredding has come, and its signed record.
 	GetShred(context.Context, *kmsv1.GetShredRequest) (*kmsv1.GetShredResponse, error)
+	// StartAdoption registers a bucket that its store has already, with plaintext in it. A
+	// gateway lets it be read, and seals its objects in place. Where the bucket is being
+	// adopted already, an adoption that was stopped or is stuck goes on.
+	StartAdoption(context.Context, *kmsv1.StartAdoptionRequest) (*kmsv1.StartAdoptionResponse, error)
+	// StopAdoption ends the work, not the adoption: plaintext is served still.
+	StopAdoption(context.Context, *kmsv1.StopAdoptionRequest) (*kmsv1.StopAdoptionResponse, error)
+	// GetAdoption answers the last adoption of a bucket of this name.
+	GetAdoption(context.Context, *kmsv1.GetAdoptionRequest) (*kmsv1.GetAdoptionResponse, error)
+	// MoveBucket makes gateways look for a bucket in another place. The objects must be
+	// there; the records of its keys are written there anew.
+	MoveBucket(context.Context, *kmsv1.MoveBucketRequest) (*kmsv1.MoveBucketResponse, error)
 }
 
 // NewBucketServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -274,6 +372,30 @@ func NewBucketServiceHandler(svc BucketServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(bucketServiceMethods.ByName("GetShred")),
 		connect.WithHandlerOptions(opts...),
 	)
+	bucketServiceStartAdoptionHandler := connect.NewUnaryHandlerSimple(
+		BucketServiceStartAdoptionProcedure,
+		svc.StartAdoption,
+		connect.WithSchema(bucketServiceMethods.ByName("StartAdoption")),
+		connect.WithHandlerOptions(opts...),
+	)
+	bucketServiceStopAdoptionHandler := connect.NewUnaryHandlerSimple(
+		BucketServiceStopAdoptionProcedure,
+		svc.StopAdoption,
+		connect.WithSchema(bucketServiceMethods.ByName("StopAdoption")),
+		connect.WithHandlerOptions(opts...),
+	)
+	bucketServiceGetAdoptionHandler := connect.NewUnaryHandlerSimple(
+		BucketServiceGetAdoptionProcedure,
+		svc.GetAdoption,
+		connect.WithSchema(bucketServiceMethods.ByName("GetAdoption")),
+		connect.WithHandlerOptions(opts...),
+	)
+	bucketServiceMoveBucketHandler := connect.NewUnaryHandlerSimple(
+		BucketServiceMoveBucketProcedure,
+		svc.MoveBucket,
+		connect.WithSchema(bucketServiceMethods.ByName("MoveBucket")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/chatelaine.kms.v1.BucketService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case BucketServiceRegisterNewBucketProcedure:
@@ -290,6 +412,14 @@ func NewBucketServiceHandler(svc BucketServiceHandler, opts ...connect.HandlerOp
 			bucketServiceShredBucketHandler.ServeHTTP(w, r)
 		case BucketServiceGetShredProcedure:
 			bucketServiceGetShredHandler.ServeHTTP(w, r)
+		case BucketServiceStartAdoptionProcedure:
+			bucketServiceStartAdoptionHandler.ServeHTTP(w, r)
+		case BucketServiceStopAdoptionProcedure:
+			bucketServiceStopAdoptionHandler.ServeHTTP(w, r)
+		case BucketServiceGetAdoptionProcedure:
+			bucketServiceGetAdoptionHandler.ServeHTTP(w, r)
+		case BucketServiceMoveBucketProcedure:
+			bucketServiceMoveBucketHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -325,4 +455,20 @@ func (UnimplementedBucketServiceHandler) ShredBucket(context.Context, *kmsv1.Shr
 
 func (UnimplementedBucketServiceHandler) GetShred(context.Context, *kmsv1.GetShredRequest) (*kmsv1.GetShredResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.BucketService.GetShred is not implemented"))
+}
+
+func (UnimplementedBucketServiceHandler) StartAdoption(context.Context, *kmsv1.StartAdoptionRequest) (*kmsv1.StartAdoptionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.BucketService.StartAdoption is not implemented"))
+}
+
+func (UnimplementedBucketServiceHandler) StopAdoption(context.Context, *kmsv1.StopAdoptionRequest) (*kmsv1.StopAdoptionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.BucketService.StopAdoption is not implemented"))
+}
+
+func (UnimplementedBucketServiceHandler) GetAdoption(context.Context, *kmsv1.GetAdoptionRequest) (*kmsv1.GetAdoptionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.BucketService.GetAdoption is not implemented"))
+}
+
+func (UnimplementedBucketServiceHandler) MoveBucket(context.Context, *kmsv1.MoveBucketRequest) (*kmsv1.MoveBucketResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.BucketService.MoveBucket is not implemented"))
 }

@@ -51,6 +51,11 @@ const (
 	MirrorFeedUnmirroredProcedure = "/chatelaine.kms.v1.MirrorFeed/Unmirrored"
 	// MirrorFeedSweptProcedure is the fully-qualified name of the MirrorFeed's Swept RPC.
 	MirrorFeedSweptProcedure = "/chatelaine.kms.v1.MirrorFeed/Swept"
+	// MirrorFeedBeginAdoptionProcedure is the fully-qualified name of the MirrorFeed's BeginAdoption
+	// RPC.
+	MirrorFeedBeginAdoptionProcedure = "/chatelaine.kms.v1.MirrorFeed/BeginAdoption"
+	// MirrorFeedAdoptProcedure is the fully-qualified name of the MirrorFeed's Adopt RPC.
+	MirrorFeedAdoptProcedure = "/chatelaine.kms.v1.MirrorFeed/Adopt"
 )
 
 // JobServiceClient is a client for the chatelaine.kms.v1.JobService service.
@@ -267,6 +272,11 @@ type MirrorFeedClient interface {
 	Unmirrored(context.Context, *kmsv1.UnmirroredRequest) (*kmsv1.UnmirroredResponse, error)
 	// Swept tells what became of one of "unswept". Needs a lease.
 	Swept(context.Context, *kmsv1.SweptRequest) (*kmsv1.SweptResponse, error)
+	// BeginAdoption lets a bucket of "adoptions" be used. Needs a lease.
+	BeginAdoption(context.Context, *kmsv1.BeginAdoptionRequest) (*kmsv1.BeginAdoptionResponse, error)
+	// Adopt takes one of "adoptions" over and tells how far it is. "conflict" when another
+	// runner has it, or it was stopped. Needs a lease.
+	Adopt(context.Context, *kmsv1.AdoptRequest) (*kmsv1.AdoptResponse, error)
 }
 
 // NewMirrorFeedClient constructs a client for the chatelaine.kms.v1.MirrorFeed service. By default,
@@ -292,13 +302,27 @@ func NewMirrorFeedClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(mirrorFeedMethods.ByName("Swept")),
 			connect.WithClientOptions(opts...),
 		),
+		beginAdoption: connect.NewClient[kmsv1.BeginAdoptionRequest, kmsv1.BeginAdoptionResponse](
+			httpClient,
+			baseURL+MirrorFeedBeginAdoptionProcedure,
+			connect.WithSchema(mirrorFeedMethods.ByName("BeginAdoption")),
+			connect.WithClientOptions(opts...),
+		),
+		adopt: connect.NewClient[kmsv1.AdoptRequest, kmsv1.AdoptResponse](
+			httpClient,
+			baseURL+MirrorFeedAdoptProcedure,
+			connect.WithSchema(mirrorFeedMethods.ByName("Adopt")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // mirrorFeedClient implements MirrorFeedClient.
 type mirrorFeedClient struct {
-	unmirrored *connect.Client[kmsv1.UnmirroredRequest, kmsv1.UnmirroredResponse]
-	swept      *connect.Client[kmsv1.SweptRequest, kmsv1.SweptResponse]
+	unmirrored    *connect.Client[kmsv1.UnmirroredRequest, kmsv1.UnmirroredResponse]
+	swept         *connect.Client[kmsv1.SweptRequest, kmsv1.SweptResponse]
+	beginAdoption *connect.Client[kmsv1.BeginAdoptionRequest, kmsv1.BeginAdoptionResponse]
+	adopt         *connect.Client[kmsv1.AdoptRequest, kmsv1.AdoptResponse]
 }
 
 // Unmirrored calls chatelaine.kms.v1.MirrorFeed.Unmirrored.
@@ -319,6 +343,24 @@ func (c *mirrorFeedClient) Swept(ctx context.Context, req *kmsv1.SweptRequest) (
 	return nil, err
 }
 
+// BeginAdoption calls chatelaine.kms.v1.MirrorFeed.BeginAdoption.
+func (c *mirrorFeedClient) BeginAdoption(ctx context.Context, req *kmsv1.BeginAdoptionRequest) (*kmsv1.BeginAdoptionResponse, error) {
+	response, err := c.beginAdoption.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Adopt calls chatelaine.kms.v1.MirrorFeed.Adopt.
+func (c *mirrorFeedClient) Adopt(ctx context.Context, req *kmsv1.AdoptRequest) (*kmsv1.AdoptResponse, error) {
+	response, err := c.adopt.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // MirrorFeedHandler is an implementation of the chatelaine.kms.v1.MirrorFeed service.
 type MirrorFeedHandler interface {
 	// Unmirrored answers keys that were wrapped anew, whose records a gateway is to
@@ -327,6 +369,11 @@ type MirrorFeedHandler interface {
 	Unmirrored(context.Context, *kmsv1.UnmirroredRequest) (*kmsv1.UnmirroredResponse, error)
 	// Swept tells what became of one of "unswept". Needs a lease.
 	Swept(context.Context, *kmsv1.SweptRequest) (*kmsv1.SweptResponse, error)
+	// BeginAdoption lets a bucket of "adoptions" be used. Needs a lease.
+	BeginAdoption(context.Context, *kmsv1.BeginAdoptionRequest) (*kmsv1.BeginAdoptionResponse, error)
+	// Adopt takes one of "adoptions" over and tells how far it is. "conflict" when another
+	// runner has it, or it was stopped. Needs a lease.
+	Adopt(context.Context, *kmsv1.AdoptRequest) (*kmsv1.AdoptResponse, error)
 }
 
 // NewMirrorFeedHandler builds an HTTP handler from the service implementation. It returns the path
@@ -348,12 +395,28 @@ func NewMirrorFeedHandler(svc MirrorFeedHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(mirrorFeedMethods.ByName("Swept")),
 		connect.WithHandlerOptions(opts...),
 	)
+	mirrorFeedBeginAdoptionHandler := connect.NewUnaryHandlerSimple(
+		MirrorFeedBeginAdoptionProcedure,
+		svc.BeginAdoption,
+		connect.WithSchema(mirrorFeedMethods.ByName("BeginAdoption")),
+		connect.WithHandlerOptions(opts...),
+	)
+	mirrorFeedAdoptHandler := connect.NewUnaryHandlerSimple(
+		MirrorFeedAdoptProcedure,
+		svc.Adopt,
+		connect.WithSchema(mirrorFeedMethods.ByName("Adopt")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/chatelaine.kms.v1.MirrorFeed/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case MirrorFeedUnmirroredProcedure:
 			mirrorFeedUnmirroredHandler.ServeHTTP(w, r)
 		case MirrorFeedSweptProcedure:
 			mirrorFeedSweptHandler.ServeHTTP(w, r)
+		case MirrorFeedBeginAdoptionProcedure:
+			mirrorFeedBeginAdoptionHandler.ServeHTTP(w, r)
+		case MirrorFeedAdoptProcedure:
+			mirrorFeedAdoptHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -369,4 +432,12 @@ func (UnimplementedMirrorFeedHandler) Unmirrored(context.Context, *kmsv1.Unmirro
 
 func (UnimplementedMirrorFeedHandler) Swept(context.Context, *kmsv1.SweptRequest) (*kmsv1.SweptResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.MirrorFeed.Swept is not implemented"))
+}
+
+func (UnimplementedMirrorFeedHandler) BeginAdoption(context.Context, *kmsv1.BeginAdoptionRequest) (*kmsv1.BeginAdoptionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.MirrorFeed.BeginAdoption is not implemented"))
+}
+
+func (UnimplementedMirrorFeedHandler) Adopt(context.Context, *kmsv1.AdoptRequest) (*kmsv1.AdoptResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chatelaine.kms.v1.MirrorFeed.Adopt is not implemented"))
 }
