@@ -83,7 +83,7 @@ func New(c Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := register(c.Metrics, s3, c.Keys); err != nil {
+	if err := register(c.Metrics, s3, service, c.Keys); err != nil {
 		return nil, err
 	}
 	g := &Gateway{objects: service, s3: s3, health: newHealth(c)}

@@ -46,6 +46,7 @@ func (s *Service) complete(ctx context.Context, u *upload, r CompleteRequest) (P
 	if c.cond, err = s.writeConditions(ctx, u.Bucket, u.Key, "", r.IfMatch, r.IfNoneMatch); err != nil {
 		return PutResult{}, err
 	}
+	c.cond = pinnedTo(c.cond, r.pinned)
 	md5 := c.md5()
 	tail, err := s.suite.NewTail(u.stash.DEK, c.parts, checksum.late(), md5)
 	if err != nil {

@@ -50,7 +50,7 @@ func (s *Service) Copy(ctx context.Context, r CopyRequest) (CopyResult, error) {
 	if err != nil {
 		return CopyResult{}, err
 	}
-	result, err := s.copy(ctx, q, r)
+	result, err := again(func() (CopyResult, error) { return s.copy(ctx, q, r) })
 	if err != nil {
 		return CopyResult{}, fmt.Errorf("objects: copying %q to %q: %w", r.Source.Key, r.Key, err)
 	}
@@ -88,7 +88,7 @@ func (s *Service) copy(ctx context.Context, q *query, r CopyRequest) (CopyResult
 // plaintext gives: a checksum, or an MD5 for its ETag. An MD5 is forgone where one
 // PUT could not hold the copy.
 func (q *query) sealsAgain(f *found, st Stat, r CopyRequest) (bool, error) {
-	if r.Algorithm != "" && !hasWhole(st.Checksums, r.Algorithm) {
+	if f.plain || r.Algorithm != "" && !hasWhole(st.Checksums, r.Algorithm) {
 		return true, nil
 	}
 	if !r.Bucket.MD5 || f.table.Length() > MaxPut {
@@ -305,6 +305,9 @@ func (s *Service) copyPlain(ctx context.Context, q *query, f *found, st Stat, r 
 	if r.Algorithm != "" && !hasWhole(put.Checksums, r.Algorithm) {
 		h := &hashing{src: body, h: r.Algorithm.NewHash()}
 		put.Body, put.Checksums, put.Late, put.LateValue = h, nil, r.Algorithm, func() []byte { return h.h.Sum(nil) }
+	}
+	if f.plain && put.Late == "" {
+		put.Late = CRC64NVME // as an upload that states none
 	}
 	if r.Replace {
 		put.Attributes = r.Attributes

@@ -18,12 +18,12 @@ func (s *Service) Get(ctx context.Context, r GetRequest) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	var reader *Reader
-	if r.Part > 0 {
-		reader, err = q.part()
-	} else {
-		reader, err = q.get()
-	}
+	reader, err := again(func() (*Reader, error) {
+		if r.Part > 0 {
+			return q.part()
+		}
+		return q.get()
+	})
 	if err != nil {
 		return nil, fmt.Errorf("objects: getting %q: %w", r.Key, q.visibleError(err))
 	}
@@ -62,6 +62,7 @@ type found struct {
 	keyID [16]byte
 	table *sealed.Table
 	full  *sealed.Table // of a single PUT, with what its trailer says; nil until it is read
+	plain bool          // it is not sealed yet (plain.go)
 }
 
 // get asks as if the object were of a single PUT, which one answer then serves.
@@ -74,7 +75,7 @@ func (q *query) get() (*Reader, error) {
 	}
 	object, err := q.store.Get(q.ctx, q.id, &backends.GetOptions{Range: blindRange(q.r.Range), Conditions: q.r.Conditions})
 	if errors.Is(err, backends.ErrRange) {
-		return nil, q.beyond(err)
+		return q.beyond(err)
 	}
 	if err != nil {
 		return nil, err
@@ -92,7 +93,7 @@ func (q *query) answer(object *backends.Object) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	whole := f.env.Kind == sealed.Single || q.r.Range == nil
+	whole := f.env.Kind == sealed.Single && !f.plain || q.r.Range == nil
 	if err := q.addTable(f); err != nil {
 		return nil, err
 	}
@@ -154,6 +155,9 @@ func (q *query) answerKnown(object *backends.Object, known cachedTable, span Spa
 
 // open authenticates an answer's envelope.
 func (q *query) open(info backends.Info) (*found, error) {
+	if q.isPlain(info) {
+		return q.openPlain(info)
+	}
 	find := q.key
 	if find == nil {
 		find = q.finder(q.ctx, q.r.Bucket)
@@ -169,6 +173,10 @@ func (q *query) open(info backends.Info) (*found, error) {
 // addTable finds out where everything lies: from the envelope, the cache or the
 // object's trailer.
 func (q *query) addTable(f *found) (err error) {
+	if f.plain {
+		f.table, err = plainTable(f)
+		return err
+	}
 	if f.env.Kind == sealed.Single {
 		f.table, err = sealed.SingleTable(f.env, f.info.Size)
 		return err
@@ -216,6 +224,9 @@ func (q *query) header(f *found, span Span) ([]byte, error) {
 
 // fetch reads a span of an object that is known by now, pinned to its ETag.
 func (q *query) fetch(f *found, span Span) (*Reader, error) {
+	if f.plain {
+		return q.fetchPlain(f, span)
+	}
 	header, err := q.header(f, span)
 	if err != nil {
 		return nil, err
@@ -243,20 +254,27 @@ func (q *query) window(f *found, span Span) (*backends.Object, error) {
 }
 
 // beyond answers a range that begins beyond the stored object, with the size that
-// the object's envelope vouches for.
-func (q *query) beyond(cause error) error {
+// the object's envelope vouches for. One that is not sealed may have the range.
+func (q *query) beyond(cause error) (*Reader, error) {
 	info, err := q.store.Head(q.ctx, q.id, &backends.GetOptions{Conditions: q.r.Conditions})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f, err := q.open(info)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := q.addTable(f); err != nil {
-		return err
+		return nil, err
 	}
-	return fmt.Errorf("%w (the backend said: %w)", &RangeError{Size: f.table.Length()}, cause)
+	if f.plain {
+		span, err := resolve(q.r.Range, f.table.Length())
+		if err != nil {
+			return nil, err
+		}
+		return q.fetch(f, span)
+	}
+	return nil, fmt.Errorf("%w (the backend said: %w)", &RangeError{Size: f.table.Length()}, cause)
 }
 
 // blindRange is the sealed range that surely covers a range of plaintext, for an

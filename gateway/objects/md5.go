@@ -64,6 +64,9 @@ func (s *Service) rememberETag(b keys.Bucket, key, etag, shown string) {
 // it costs a small request where the trailer has the MD5 and it is not known yet.
 func (q *query) etag(f *found) (string, error) {
 	b := q.r.Bucket
+	if f.plain {
+		return plainETag(b, f.info.ETag), nil
+	}
 	if !b.MD5 {
 		return visibleETag(f.info.ETag), nil
 	}
@@ -212,7 +215,7 @@ func (r *rows) showMD5s(ctx context.Context, infos []backends.Info, entries []En
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(etagReaders)
 	for i, info := range infos {
-		if info.ETag == "" { // a delete marker
+		if info.ETag == "" || r.isPlain(info) { // a delete marker, or what entry has dealt with
 			continue
 		}
 		if shown, ok := r.etags.Get(etagKey{r.bucket.Space, info.Key, info.ETag}); ok && !r.bucket.Strict {

@@ -145,6 +145,8 @@ type Stat struct {
 	Checksums []Checksum
 	Parts     int // 0 for an object of a single PUT
 	KEK       string
+	// Plain: it is not sealed yet, as its bucket is being adopted.
+	Plain bool
 }
 
 // PutRequest asks for an object to be stored.
@@ -170,6 +172,8 @@ type PutRequest struct {
 	// IfMatch and IfNoneMatch hold visible ETags, unquoted, or "*".
 	IfMatch, IfNoneMatch []string
 	StoreAttributes
+
+	pinned string // the backend's ETag of the object to be replaced; instead of IfMatch
 }
 
 // PutResult is the answer to Put, Complete and Copy.
@@ -343,6 +347,8 @@ type CompleteRequest struct {
 	// parts the client left out.
 	Checksum             *Checksum
 	IfMatch, IfNoneMatch []string
+
+	pinned string // as in PutRequest
 }
 
 // PartInfo is a row of ListParts.

@@ -113,6 +113,7 @@ func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk key
 	if err != nil {
 		return out, err
 	}
+	cond = pinnedTo(cond, r.pinned)
 	dek, err := s.suite.NewDEK()
 	if err != nil {
 		return out, err
@@ -144,6 +145,14 @@ func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk key
 	opts := &backends.PutOptions{Attributes: attrs, Conditions: cond}
 	out.Written, err = s.storeWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
 	return out, guard.ended(err)
+}
+
+// pinnedTo has a write replace one object and no other, if one is named.
+func pinnedTo(cond backends.Conditions, etag string) backends.Conditions {
+	if etag != "" {
+		cond.IfMatch = []string{etag}
+	}
+	return cond
 }
 
 // lateMD5 says that the trailer is to carry the body's MD5.

@@ -18,6 +18,7 @@ type Reader struct {
 
 	body   io.ReadCloser
 	opener *sealed.Opener
+	plain  bool // body has the span itself
 	live   func() error
 	watch  func() (stop func())
 	done   func()
@@ -28,11 +29,11 @@ type Reader struct {
 // authentic but not all: the answer must be cut, not ended. A key that is blocked
 // meanwhile ends it too.
 func (r *Reader) WriteTo(w io.Writer) (int64, error) {
-	if r.opener == nil {
+	if r.opener == nil && !r.plain {
 		return 0, nil
 	}
 	defer r.watch()()
-	n, err := r.opener.WriteTo(&guardedWriter{w: w, live: r.live})
+	n, err := r.from().WriteTo(&guardedWriter{w: w, live: r.live})
 	if err != nil {
 		err = cmp.Or(r.live(), err) // an interruption says less
 	}
@@ -64,6 +65,9 @@ func (g *guardedWriter) Write(p []byte) (int, error) {
 
 // reader puts a Reader on a backend's answer, which the Reader closes.
 func (q *query) reader(f *found, span Span, object *backends.Object, header []byte) (*Reader, error) {
+	if f.plain {
+		return q.plainReader(f, span, object)
+	}
 	st, err := q.stat(f)
 	if err != nil {
 		return nil, err
@@ -90,7 +94,7 @@ func (q *query) stat(f *found) (Stat, error) {
 		return Stat{}, err
 	}
 	st := stat(q.r.Bucket, f.info, f.env, f.table.Length(), etag)
-	if f.env.Kind == sealed.Multipart {
+	if st.Plain = f.plain; f.env.Kind == sealed.Multipart {
 		st.Parts = f.table.Len()
 	}
 	if !q.r.Checksums {

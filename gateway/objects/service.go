@@ -31,6 +31,8 @@ type Keyring interface {
 	RefuseBucket(ctx context.Context, name string) error
 	Work(ctx context.Context) (keys.Work, error)
 	Swept(ctx context.Context, s keys.Sweep) error
+	BeginAdoption(ctx context.Context, b keys.Bucket, runner string, cutOff time.Time) error
+	Adopt(ctx context.Context, p keys.AdoptionProgress) (keys.Adoption, error)
 	Live(id [16]byte) error
 }
 
@@ -72,6 +74,8 @@ type Service struct {
 	md5     []string
 	now     func() time.Time
 	streams atomic.Int64
+	metrics *metrics
+	limits  adoptLimits
 }
 
 // New makes a Service, or says all that is wrong with its Config.
@@ -107,6 +111,7 @@ func New(c Config) (*Service, error) {
 	return &Service{
 		keys: c.Keys, stores: c.Stores, store: c.DefaultStore, prefix: c.Prefix, log: c.Logger.Named("objects"),
 		suite: c.Suite, tables: tables, stashes: stashes, configs: configs, etags: etags, md5: c.MD5Buckets, now: c.Now,
+		metrics: newMetrics(), limits: defaultAdoptLimits(),
 	}, nil
 }
 

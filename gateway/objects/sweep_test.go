@@ -25,7 +25,7 @@ func TestAShreddedBucketIsSweptAndOpensNoMore(t *testing.T) {
 	}
 	b := w.ring.Shred(w.bucket.Name)
 	w.ring.Ask(keys.Work{Unswept: []keys.Bucket{b}})
-	if n, err := w.work(t.Context()); n != 1 || err != nil {
+	if n, _, err := w.work(t.Context(), &adoptions{}); n != 1 || err != nil {
 		t.Fatalf("got %d done, %v", n, err)
 	}
 	told := w.ring.Sweeps()
@@ -76,7 +76,7 @@ func TestASweepThatFailsSaysWhyAndIsDoneAgain(t *testing.T) {
 	away := w.ring.Shred(w.bucket.Name)
 	away.Store = "none"
 	w.ring.Ask(keys.Work{Unswept: []keys.Bucket{away}})
-	if n, err := w.work(t.Context()); n != 0 || !errors.Is(err, backends.ErrUnavailable) {
+	if n, _, err := w.work(t.Context(), &adoptions{}); n != 0 || !errors.Is(err, backends.ErrUnavailable) {
 		t.Errorf("got %d done, %v", n, err)
 	}
 	if told := w.ring.Sweeps(); len(told) != 1 || told[0].Problem == "" {
@@ -85,7 +85,7 @@ func TestASweepThatFailsSaysWhyAndIsDoneAgain(t *testing.T) {
 	gone := w.bucket
 	gone.StoreName = "gone"
 	w.ring.Ask(keys.Work{Unswept: []keys.Bucket{gone}})
-	if n, err := w.work(t.Context()); n != 1 || err != nil {
+	if n, _, err := w.work(t.Context(), &adoptions{}); n != 1 || err != nil {
 		t.Errorf("of a bucket that is gone: got %d done, %v", n, err)
 	}
 }

@@ -17,39 +17,49 @@ const (
 	// workEvery is how often the KMS is asked for work. Nothing of S3 waits for it, but
 	// administrators do.
 	workEvery = 3 * time.Second
+	// adoptEvery is as often while there are adoptions: who is at them may be killed.
+	adoptEvery = time.Second
 	// workTimeout bounds one piece of it.
 	workTimeout = 30 * time.Second
 )
 
 // Run does what the KMS asks of gateways until ctx ends, whose error it returns: it
-// writes the records of bucket keys that were wrapped anew, makes buckets, and deletes
-// the records of the keys of shredded ones. Several
+// writes the records of bucket keys that were wrapped anew, makes buckets, deletes
+// the records of the keys of shredded ones, and adopts plaintext ones. Several
 // gateways may do the same at once.
 func (s *Service) Run(ctx context.Context) error {
+	var adopting adoptions
+	defer adopting.running.Wait()
 	for {
-		n, err := s.work(ctx)
+		n, adoptions, err := s.work(ctx, &adopting)
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("the KMS's work is not done", zap.Error(err))
 		}
 		if n > 0 && err == nil {
 			continue // there may be more
 		}
+		every := workEvery
+		if adoptions > 0 {
+			every = adoptEvery
+		}
 		select {
-		case <-time.After(workEvery*3/4 + rand.N(workEvery/2)): //nolint:gosec // jitter is no secret
+		case <-time.After(every*3/4 + rand.N(every/2)): //nolint:gosec // jitter is no secret
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// work does what there is, and says how much of it was done. What fails, as a backend
-// is away, keeps nothing else from being done.
-func (s *Service) work(ctx context.Context) (int, error) {
+// work does what there is, and says how much of it was done, and how many adoptions
+// run. What fails, as a backend is away, keeps nothing else from being done.
+func (s *Service) work(ctx context.Context, adopting *adoptions) (done, running int, err error) {
 	todo, err := s.keys.Work(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("objects: looking for work: %w", err)
+		return 0, 0, fmt.Errorf("objects: looking for work: %w", err)
 	}
-	done := 0
+	for _, a := range todo.Adoptions {
+		adopting.start(ctx, s, a)
+	}
 	var errs []error
 	do := func(f func(context.Context) error) {
 		bounded, cancel := context.WithTimeout(ctx, workTimeout)
@@ -69,7 +79,7 @@ func (s *Service) work(ctx context.Context) (int, error) {
 	for _, b := range todo.Unswept {
 		do(func(ctx context.Context) error { return s.sweepBucket(ctx, b) })
 	}
-	return done, errors.Join(errs...)
+	return done, len(todo.Adoptions), errors.Join(errs...)
 }
 
 func (s *Service) mirrorOne(ctx context.Context, u keys.Unmirrored) error {

@@ -22,17 +22,17 @@ func TestRecordsThatWereWrappedAnewAreMirrored(t *testing.T) {
 		{Bucket: gone, ID: key.ID, Record: []byte("of a store that this gateway has not")},
 		{Bucket: w.bucket, ID: key.ID, Record: []byte("new record")},
 	}})
-	if n, err := w.work(t.Context()); n != 1 || err == nil {
+	if n, _, err := w.work(t.Context(), &adoptions{}); n != 1 || err == nil {
 		t.Errorf("got %d done, %v", n, err)
 	}
 	if got := w.stored(t, "there-bucket", MirrorPrefix+hex.EncodeToString(key.ID[:])); got != "new record" {
 		t.Errorf("got %q", got)
 	}
-	if n, err := w.work(t.Context()); n != 0 || err != nil {
+	if n, _, err := w.work(t.Context(), &adoptions{}); n != 0 || err != nil {
 		t.Errorf("with nothing to do: got %d, %v", n, err)
 	}
 	w.ring.Fail(keys.ErrUnavailable)
-	if _, err := w.work(t.Context()); !errors.Is(err, keys.ErrUnavailable) {
+	if _, _, err := w.work(t.Context(), &adoptions{}); !errors.Is(err, keys.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -85,7 +85,7 @@ func TestBucketsOfAdministratorsAreMadeByAnyGateway(t *testing.T) {
 				}
 			}
 			w.ring.Ask(keys.Work{Unmade: []keys.Bucket{b}})
-			if _, err := w.work(t.Context()); (err != nil) != test.wantErr {
+			if _, _, err := w.work(t.Context(), &adoptions{}); (err != nil) != test.wantErr {
 				t.Errorf("got %v", err)
 			}
 			got, err := w.ring.Bucket(t.Context(), "new")

@@ -144,7 +144,9 @@ func (c *call) answerObject(stat objects.Stat, span objects.Span) {
 	h.Set("Etag", quoted(stat.ETag))
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("Content-Length", strconv.FormatInt(span.Length, 10))
-	c.setEncryption(stat.KEK)
+	if !stat.Plain {
+		c.setEncryption(stat.KEK)
+	}
 	setIf(h, "X-Amz-Version-Id", stat.Version)
 	setLock(h, stat.Lock)
 	if stat.TagCount > 0 {
