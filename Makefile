@@ -93,6 +93,10 @@ bench: ## measure the gateway before MinIO against MinIO bare (BENCH=-quick: a m
 	test/tools/install.sh softhsm2
 	$(GO) run ./test/bench $(BENCH)
 
+.PHONY: adopt
+adopt: ## adopt a bucket of 100,000 objects, killed ten times (OBJECTS=n)
+	CHATELAINE_ADOPT_OBJECTS=$(or $(OBJECTS),100000) $(GO) test -count=1 -timeout 2h -v -run KilledTenTimes ./test/e2e
+
 .PHONY: generate
 generate: ## write generated code anew (needs protoc)
 	$(GO) generate ./...

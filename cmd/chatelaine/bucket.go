@@ -20,19 +20,24 @@ func bucketCommand() *cobra.Command {
 	a := &admin{}
 	cmd := &cobra.Command{
 		Use:   "bucket",
-		Short: "Buckets: create, attach, list, show, set, rotate, shred",
+		Short: "Buckets: create, attach, adopt, list, show, set, rotate, shred",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return usageError{errors.New("which command? Try `chatelaine bucket --help`")}
 		},
 	}
 	a.bind(cmd)
-	cmd.AddCommand(bucketCreateCommand(a), bucketAttachCommand(a), bucketListCommand(a), bucketShowCommand(a), bucketSetCommand(a), bucketRotateCommand(a), bucketShredCommand(a))
+	cmd.AddCommand(bucketCreateCommand(a), bucketAttachCommand(a), bucketAdoptCommand(a), bucketListCommand(a), bucketShowCommand(a), bucketSetCommand(a), bucketRotateCommand(a), bucketShredCommand(a))
 	return cmd
 }
 
 // newBucketFlags are what `create` and `attach` share.
 func newBucketFlags(cmd *cobra.Command, r *kmsv1.RegisterNewBucketRequest, epoch *time.Duration) {
+	bucketFlags(cmd, r, epoch)
+	_ = cmd.MarkFlagRequired("owner")
+}
+
+func bucketFlags(cmd *cobra.Command, r *kmsv1.RegisterNewBucketRequest, epoch *time.Duration) {
 	flags := cmd.Flags()
 	flags.StringVar(&r.Owner, "owner", "", "principal that owns it")
 	flags.StringVar(&r.Store, "backend", "main", "the backend's name in the gateways' configuration")
@@ -42,7 +47,6 @@ func newBucketFlags(cmd *cobra.Command, r *kmsv1.RegisterNewBucketRequest, epoch
 	flags.StringVar(&r.Etag, "etag", "", "backend, or md5: ETags are those of the plaintext")
 	flags.DurationVar(epoch, "epoch", 0, "age at which its bucket key is replaced (default: the KMS's)")
 	flags.Uint64Var(&r.EpochObjects, "epoch-objects", 0, "objects after which its bucket key is replaced, about (default: 2^20)")
-	_ = cmd.MarkFlagRequired("owner")
 }
 
 func bucketCreateCommand(a *admin) *cobra.Command {
@@ -66,7 +70,7 @@ func bucketAttachCommand(a *admin) *cobra.Command {
 		Use:   "attach NAME --owner USER --store-name NAME",
 		Short: "Take an empty bucket that the backend has already",
 		Long: "One that holds sealed objects of a registry that was lost is for `chatelaine recover`; one that holds plain\n" +
-			"objects must be copied through the gateway.",
+			"objects is for `chatelaine bucket adopt`.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Name = args[0]

@@ -275,6 +275,9 @@ func (a *admin) verifyReport(data []byte, key string) error {
 	if kms.IsShred(data) {
 		return a.verifyShred(data, key)
 	}
+	if kms.IsAdoption(data) {
+		return a.verifyAdoption(data, key)
+	}
 	report, signed, err := kms.VerifyReport(data)
 	if err != nil {
 		return err
