@@ -32,6 +32,7 @@ type cluster struct {
 	module    string        // of PKCS#11; empty: SoftHSM's
 	pkcs11    string        // more settings of it
 	moduleEnv []string      // of processes that load it
+	providers string        // more of them, as lines of the configuration
 	kms       *harness.Process
 	replicas  []*replica
 }
@@ -101,7 +102,7 @@ func (k *cluster) write(name, text string) string {
 // makeTokens makes tokens of SoftHSM that have one PIN.
 func (k *cluster) makeTokens(labels ...string) {
 	k.t.Helper()
-	if err := os.Mkdir(k.path("tokens"), 0o700); err != nil {
+	if err := os.MkdirAll(k.path("tokens"), 0o700); err != nil {
 		k.t.Fatal(err)
 	}
 	k.write("softhsm2.conf", "directories.tokendir = "+k.path("tokens")+"\nobjectstore.backend = file\nlog.level = ERROR\n")
@@ -115,8 +116,8 @@ func (k *cluster) makeTokens(labels ...string) {
 func (k *cluster) startKMS() {
 	k.t.Helper()
 	text := fmt.Sprintf(
-		"listen: %s\nstate: {dir: %s}\nlease: %s\nprovider:\n  pkcs11: {module: %s, token: cluster, pin_file: %s%s}\n",
-		k.socket(), k.path("etcd"), lease, k.module, k.path("pin"), k.pkcs11)
+		"listen: %s\nstate: {dir: %s}\nlease: %s\nprovider:\n  pkcs11: {module: %s, token: cluster, pin_file: %s%s}\n%s",
+		k.socket(), k.path("etcd"), lease, k.module, k.path("pin"), k.pkcs11, k.providers)
 	if k.ttl != 0 {
 		text += fmt.Sprintf("ttl: %s\n", k.ttl)
 	}
