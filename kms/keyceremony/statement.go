@@ -93,7 +93,11 @@ func difference(nameA string, a []byte, nameB string, b []byte) string {
 	linesA, linesB := strings.SplitAfter(string(a), "\n"), strings.SplitAfter(string(b), "\n")
 	for i := range max(len(linesA), len(linesB)) {
 		lineA, lineB := at(linesA, i), at(linesB, i)
-		if lineA != lineB {
+		switch {
+		case lineA == lineB:
+		case strings.TrimSpace(lineA) == strings.TrimSpace(lineB):
+			return fmt.Sprintf("line %d of %s and of %s differs in spaces or in its end alone", i+1, nameA, nameB)
+		default:
 			return fmt.Sprintf("in line %d %s says %s, and %s says %s", i+1, nameA, brief(lineA), nameB, brief(lineB))
 		}
 	}

@@ -41,7 +41,11 @@ func TestWhatDoesNotHoldIsSaid(t *testing.T) {
 		},
 		"statement cut": {
 			change: func(f *Files) { f.Statement = f.Statement[:len(f.Statement)-1] },
-			want:   []string{"differ", "statement.txt was changed", "statement.txt was changed"},
+			want:   []string{"line 35 of statement.txt and of record.json differs in spaces or in its end alone", "statement.txt was changed", "statement.txt was changed"},
+		},
+		"statement of Windows": {
+			change: func(f *Files) { f.Statement = bytes.ReplaceAll(f.Statement, []byte("\n"), []byte("\r\n")) },
+			want:   []string{"line 1 of statement.txt", "statement.txt was changed", "statement.txt was changed"},
 		},
 		"witness missing": {change: func(f *Files) { delete(f.Signatures, "bob") }, want: []string{"bob has not signed: there is no bob.sig"}},
 		"signature of another witness": {
