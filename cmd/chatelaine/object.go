@@ -98,34 +98,38 @@ func (o *opened) Close() {
 // open opens the place and, if keys are wanted, what holds KEKs. place is BUCKET or
 // BACKEND/BUCKET; empty with --file. The recovery key may come from in. The caller closes
 // what comes back.
-func (f *objectFlags) open(ctx context.Context, place string, keys bool, in io.Reader) (o *opened, err error) {
-	o = &opened{}
-	defer func() {
-		if err != nil {
-			o.Close()
-		}
-	}()
-	if err := f.openSource(o, place); err != nil {
+func (f *objectFlags) open(ctx context.Context, place string, keys bool, in io.Reader) (*opened, error) {
+	o := &opened{}
+	if err := f.fill(ctx, o, place, keys, in); err != nil {
+		o.Close()
 		return nil, err
+	}
+	return o, nil
+}
+
+// fill is open without the cleaning up.
+func (f *objectFlags) fill(ctx context.Context, o *opened, place string, keys bool, in io.Reader) (err error) {
+	if err := f.openSource(o, place); err != nil {
+		return err
 	}
 	c := breakglass.KeysConfig{Space: strings.ToLower(f.space), Signers: f.signers}
 	if keys {
 		if c.Recovery, err = f.openRecovery(in); err != nil {
-			return nil, err
+			return err
 		}
 		if o.providers, err = f.openProviders(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	c.Providers, c.Mirrors = o.providers, breakglass.BesideObjects(o.Source, o.bucket)
 	if len(f.mirrors) > 0 || f.file != "" {
 		if c.Mirrors, err = f.readMirrors(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	o.Keys = breakglass.NewKeys(c)
 	o.Suite = sealed.Suite{Buffers: &sealed.Buffers{}}
-	return o, nil
+	return nil
 }
 
 func (f *objectFlags) openSource(o *opened, place string) error {
