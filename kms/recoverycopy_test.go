@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -713,6 +714,42 @@ func TestTheRecoveryKEKIsForNothingElse(t *testing.T) {
 		c.Recovery = recovery
 		if _, err := kms.NewManager(t.Context(), c); !errors.Is(err, kms.ErrInvalid) {
 			t.Errorf("%s: got %v, want ErrInvalid", name, err)
+		}
+	}
+}
+
+// TestFrozenRecoveryCopiesOpenAsBefore reads test/vectors/recovery.json, which another
+// program made.
+func TestFrozenRecoveryCopiesOpenAsBefore(t *testing.T) {
+	var vectors []struct{ Name, Trusted, Mirror, Label, Secret, Want string }
+	folder := filepath.Join("..", "test", "vectors")
+	text, err := os.ReadFile(filepath.Join(folder, "recovery.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &vectors)
+	}
+	if err != nil || len(vectors) == 0 {
+		t.Fatalf("got %d vectors, %v", len(vectors), err)
+	}
+	pem, err := os.ReadFile(filepath.Join(folder, "recovery-key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := offline.ParsePrivateKey(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants := map[string]error{"corrupt": kms.ErrCorrupt, "denied": kms.ErrDenied, "invalid": kms.ErrInvalid}
+	for _, v := range vectors {
+		mirror, err := kms.ParseMirror([]byte(v.Mirror))
+		if got := hex.EncodeToString(kms.RecoveryLabel(mirror, key.Public().Fingerprint())); err == nil && got != v.Label {
+			t.Errorf("%s: got label %s, want %s", v.Name, got, v.Label)
+		}
+		var secret kms.Secret
+		if err == nil {
+			secret, err = mirror.OpenRecovery(key, []string{v.Trusted})
+		}
+		if got := hex.EncodeToString(bytesOf(secret)); got != v.Secret || !errors.Is(err, wants[v.Want]) || (err == nil) != (v.Want == "") {
+			t.Errorf("%s: got %q, %v, want %q, %q", v.Name, got, err, v.Secret, v.Want)
 		}
 	}
 }

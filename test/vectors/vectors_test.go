@@ -26,7 +26,7 @@ func TestPythonAgreesWithEveryVector(t *testing.T) {
 	if err != nil {
 		t.Errorf("verify.py: %v", err)
 	}
-	for _, file := range []string{"objects", "envelopes", "uploads", "hostile"} {
+	for _, file := range []string{"objects", "envelopes", "uploads", "hostile", "recovery"} {
 		n := count(t, file)
 		if want := fmt.Sprintf("%s: %d of %d agree\n", file, n, n); n == 0 || !strings.Contains(string(out), want) {
 			t.Errorf("got %s\nwant %s", out, want)

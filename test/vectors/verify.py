@@ -2,7 +2,9 @@
 """Recomputes the frozen vectors from FORMAT.md alone, and has deploy/break-glass/read.py open them and refuse the hostile ones.
 Needs the cryptography package."""
 import base64, functools, hashlib, hmac, io, json, os, struct, sys
-from cryptography.hazmat.primitives import hashes
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -176,9 +178,40 @@ def check_upload(v):
     return stash.hex() == v["stash"] and visible == v["visible_etag"] and folder == v["stash_dir"]
 
 
+def fingerprint(key):
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+
+
+def open_copy(text, trusted):
+    """Opens the recovery copy of a mirror, from kms/DECISIONS.md alone."""
+    with open(os.path.join(HERE, "recovery-key.pem"), "rb") as f:
+        key = serialization.load_pem_private_key(f.read(), None)
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    m = json.loads(text)
+    c = m.get("recovery", {})
+    if m["chatelaine"] != "bucket-key/2" or set(c) != {"rsa", "wrapped", "signer", "signature"}:
+        return "", "invalid"
+    wrapped, signer, signature = (base64.b64decode(c[k]) for k in ("wrapped", "signer", "signature"))
+    fields = "1", m["space"], m["id"], str(m["epoch"]), fingerprint(public)
+    label = b"cho1/recovery\0" + b"".join(lp(f.encode()) for f in fields)
+    try:
+        signed = b"chatelaine recovery copy\0" + lp(label) + wrapped
+        ed25519.Ed25519PublicKey.from_public_bytes(signer).verify(signature, signed)
+    except InvalidSignature:
+        return label.hex(), "corrupt"
+    if fingerprint(signer) != trusted:
+        return label.hex(), "denied"
+    oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label)
+    return label.hex(), key.decrypt(wrapped, oaep).hex()
+
+
+def check_recovery(v):
+    return open_copy(v["mirror"], v["trusted"]) == (v.get("label", ""), v.get("secret") or v["want"])
+
+
 def main():
     failed = 0
-    for name, check in ("objects", check_object), ("envelopes", check_envelope), ("uploads", check_upload), ("hostile", check_hostile):
+    for name, check in ("objects", check_object), ("envelopes", check_envelope), ("uploads", check_upload), ("hostile", check_hostile), ("recovery", check_recovery):
         bad = [v["name"] for v in load(name) if not check(v)]
         failed += len(bad)
         print(f"{name}: {len(load(name)) - len(bad)} of {len(load(name))} agree", *bad, sep="\n  " if bad else "")
