@@ -68,7 +68,8 @@ FUZZED := gateway/s3api:FuzzTarget gateway/s3api:FuzzXML gateway/sigv4:FuzzChunk
 FUZZED_SHORTER := gateway/s3api:FuzzLifecycle backends/azurestore:FuzzNamesKeepOrderAndPrefixes \
 	backends/azurestore:FuzzDecodeNameTakesWhatEncodeNameMakes kms:FuzzVerifyReport kms/policy:FuzzCheck \
 	backends/s3store:FuzzScanListing kms/approval:FuzzParseStatement kms/approval:FuzzSignature \
-	kms/approval:FuzzBundle kms/approval:FuzzParseRules kms/keyceremony:FuzzRecord
+	kms/approval:FuzzBundle kms/approval:FuzzParseRules kms/keyceremony:FuzzRecord kms:FuzzParseMirror \
+	kms/offline:FuzzParsePublicKey
 FUZZTIME ?= 60
 FUZZ := $(GO) test -run '^$$' -parallel 2 -fuzzminimizetime 20x
 

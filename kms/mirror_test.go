@@ -69,6 +69,19 @@ func FuzzParseMirror(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add([]byte(`{"chatelaine":"bucket-key/1"}`))
+	copied := mirrorExample()
+	copied.Recovery = &RecoveryCopy{KEK: "safe", KEKVersion: 1, Wrapped: []byte{6}}
+	if good, err = copied.marshal(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	copied.Recovery = &RecoveryCopy{
+		RSA: "SHA256:" + strings.Repeat("A", 43), Wrapped: []byte{6}, Signer: make([]byte, 32), Signature: make([]byte, 64),
+	}
+	if good, err = copied.marshal(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := ParseMirror(data)
 		if err != nil {
