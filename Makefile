@@ -89,6 +89,10 @@ WIRE_ATTACKS ?= 13000
 hostile: ## attack as a provider would, ATTACKS times, and print what came of it
 	$(GO) test -count=1 -timeout 2h -v -run 'Attacks' ./test/hostile -args -attacks $(ATTACKS) -wire-attacks $(WIRE_ATTACKS)
 
+.PHONY: mutation
+mutation: ## switch off each verification of the format in turn and see the tests fail
+	$(GO) test -count=1 -timeout 3h -v ./test/mutation -args -every
+
 .PHONY: bench
 bench: ## measure the gateway before MinIO against MinIO bare (BENCH=-quick: a minute)
 	test/tools/install.sh softhsm2
