@@ -46,6 +46,7 @@ test-parts:
 	test/tools/build.sh versitygw >/dev/null
 	test/tools/build.sh versitygw-server >/dev/null
 	test/tools/build.sh vault >/dev/null
+	test/tools/build.sh fake-gcs-server >/dev/null
 
 .PHONY: test-ceph
 test-ceph: ## run the tests that want a Ceph: it takes two minutes, so they are not in make test

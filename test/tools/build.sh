@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds a tool that the tests use, once, and prints the path of its binary.
 #
-#	test/tools/build.sh minio|versitygw|versitygw-server|toxiproxy|vault|azurite|lint
+#	test/tools/build.sh minio|versitygw|versitygw-server|toxiproxy|vault|fake-gcs-server|azurite|lint
 #
 # Each tool is pinned by a Go module of its own beside this script, so that nothing
 # of it enters the product's go.mod. The binary lies in
@@ -12,7 +12,7 @@
 set -eu
 
 usage() {
-	echo "usage: $0 minio|versitygw|versitygw-server|toxiproxy|vault|azurite|lint" >&2
+	echo "usage: $0 minio|versitygw|versitygw-server|toxiproxy|vault|fake-gcs-server|azurite|lint" >&2
 	exit 2
 }
 
@@ -24,6 +24,7 @@ versitygw) package=chatelaine/test/tools/versitygw ;; # a program of ours around
 versitygw-server) package=github.com/versity/versitygw/cmd/versitygw ;;
 toxiproxy) package=github.com/Shopify/toxiproxy/v2/cmd/server ;;
 vault) package=chatelaine/test/tools/vault ;;        # the parts of it that a test needs
+fake-gcs-server) package=chatelaine/test/tools/fake-gcs-server ;; # it, with a front of ours
 azurite) package= ;; # of npm
 lint) package=github.com/golangci/golangci-lint/v2/cmd/golangci-lint ;;
 *) usage ;;
