@@ -51,6 +51,9 @@ const (
 	connect    = "connectrpc.com/connect"
 	crc64nvme  = "github.com/minio/crc64nvme"
 	etcd       = "go.etcd.io/etcd"
+	gax        = "github.com/googleapis/gax-go/v2"
+	gcloud     = "cloud.google.com/go"
+	gapi       = "google.golang.org/api"
 	lru        = "github.com/hashicorp/golang-lru/v2"
 	miekg      = "github.com/miekg/pkcs11"
 	prometheus = "github.com/prometheus/client_golang/prometheus"
@@ -156,6 +159,8 @@ func Table() []Folder {
 			Tests: []string{"backends/backendtest", "test/servers"},
 		},
 
+		{Dir: "backends/gcsstore", Allow: []string{"backends", gapi, gax, gcloud, xsync}, Tests: []string{"backends/backendtest", "test/servers"}},
+
 		{Dir: "test/arch"},
 		{Dir: "test/servers", Allow: []string{"test/...", etcd, uuid, zap}},
 		{
@@ -176,6 +181,7 @@ func unreachable() []Reach {
 		{"gateway", "backends/s3store"},
 		{"gateway", "backends/filestore"},
 		{"gateway", "backends/azurestore"},
+		{"gateway", "backends/gcsstore"},
 		{"kms", "gateway"},
 		{"kms", "backends"},
 		{"hsm", "kms"},

@@ -1,0 +1,308 @@
+package gcsstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/storage"
+	"golang.org/x/sync/errgroup"
+
+	"chatelaine/backends"
+)
+
+// An upload is an object of no bytes, with the attributes of the object to be and its key
+// in the metadata; each of its parts is an object, and so is what they are put together
+// to on the way.
+const (
+	uploadsDir = reserved + "uploads/"
+	partsDir   = reserved + "parts/"
+	idLength   = 32 // of hexadecimal digits: the time in nanoseconds, and chance
+	partDigits = 5
+	removals   = 32 // objects that are removed at the same time
+)
+
+// upload is one that is there.
+type upload struct {
+	backends.UploadID
+	attrs backends.Attributes
+}
+
+func record(id backends.UploadID) place { return place{id.Bucket, uploadsDir + id.ID} }
+
+func folder(id backends.UploadID) string { return partsDir + id.ID + "/" }
+
+func partPlace(id backends.UploadID, number int) place {
+	return place{id.Bucket, fmt.Sprintf("%s%0*d", folder(id), partDigits, number)}
+}
+
+func newUploadID(now time.Time) string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // it never fails
+	return fmt.Sprintf("%016x%x", now.UnixNano(), b)
+}
+
+// CreateUpload implements backends.Multiparter.
+func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs backends.Attributes) (backends.UploadID, error) {
+	ctx, doing := withBudget(ctx), fmt.Sprintf("creating an upload to %q", key)
+	_, err := checkID(backends.ObjectID{Bucket: bucket, Key: key})
+	props, attrErr := newProperties(attrs)
+	if err := firstError(err, attrErr); err != nil {
+		return backends.UploadID{}, wrap(ctx, doing, err)
+	}
+	id := backends.UploadID{Bucket: bucket, Key: key, ID: newUploadID(time.Now())}
+	props = props.with(keyName, base64.RawURLEncoding.EncodeToString([]byte(key)))
+	_, err = s.upload(ctx, record(id), backends.Body{}, props, write{})
+	return id, wrap(ctx, doing, s.lost(ctx, bucket, err))
+}
+
+// find reads an upload's record; ErrUploadNotFound also for another key's.
+func (s *Store) find(ctx context.Context, id backends.UploadID) (upload, error) {
+	if _, err := checkID(backends.ObjectID{Bucket: id.Bucket, Key: id.Key}); err != nil {
+		return upload{}, err
+	}
+	if raw, err := hex.DecodeString(id.ID); err != nil || hex.EncodeToString(raw) != id.ID || len(id.ID) != idLength {
+		return upload{}, fmt.Errorf("%w: ID %.80q", backends.ErrUploadNotFound, id.ID)
+	}
+	attrs, err := s.object(record(id)).Attrs(ctx)
+	if statusOf(err) == http.StatusNotFound || err == nil && uploadKey(attrs) != id.Key {
+		return upload{}, fmt.Errorf("%w: ID %q", backends.ErrUploadNotFound, id.ID)
+	}
+	if err != nil {
+		return upload{}, err
+	}
+	return upload{id, backends.Attributes{ContentType: attrs.ContentType, Metadata: metadataOf(attrs.Metadata)}}, nil
+}
+
+func uploadKey(attrs *storage.ObjectAttrs) string {
+	key, err := base64.RawURLEncoding.DecodeString(attrs.Metadata[keyName])
+	if err != nil {
+		return ""
+	}
+	return string(key)
+}
+
+// PutPart implements backends.Multiparter. Up to 8 MiB of the body are held in memory.
+func (s *Store) PutPart(ctx context.Context, id backends.UploadID, number int, body backends.Body) (backends.Part, error) {
+	ctx, doing := withBudget(ctx), fmt.Sprintf("putting part %d of %q", number, id.Key)
+	part, err := s.newPart(ctx, id, number, func(to place, props properties) (backends.Part, error) {
+		w, err := s.upload(ctx, to, body, props, write{})
+		return backends.Part{Number: number, ETag: w.ETag, Size: body.Size, Modified: w.Modified}, err
+	})
+	return part, wrap(ctx, doing, s.lost(ctx, id.Bucket, err))
+}
+
+// newPart makes a part's object. Whoever ends an upload removes its record first and
+// then the parts that it finds: a part that is there only afterwards finds no record, and
+// goes.
+func (s *Store) newPart(ctx context.Context, id backends.UploadID, number int, do func(place, properties) (backends.Part, error)) (backends.Part, error) {
+	if err := backends.CheckPartNumber(number); err != nil {
+		return backends.Part{}, err
+	}
+	if _, err := s.find(ctx, id); err != nil {
+		return backends.Part{}, err
+	}
+	at := partPlace(id, number)
+	part, err := do(at, properties{contentType: anyType})
+	if err != nil {
+		return backends.Part{}, err
+	}
+	if _, err := s.find(ctx, id); err != nil {
+		if errors.Is(err, backends.ErrUploadNotFound) {
+			err = join(err, s.remove(ctx, at))
+		}
+		return backends.Part{}, err
+	}
+	return part, nil
+}
+
+// Complete implements backends.Multiparter. It may be repeated until it has succeeded:
+// the parts are there until then.
+func (s *Store) Complete(ctx context.Context, id backends.UploadID, parts []backends.Part, cond backends.Conditions) (backends.Written, error) {
+	ctx, doing := withBudget(ctx), fmt.Sprintf("completing %q", id.Key)
+	up, err := s.find(ctx, id)
+	if err != nil {
+		return backends.Written{}, wrap(ctx, doing, err)
+	}
+	written, err := s.complete(ctx, up, parts, cond)
+	if err != nil {
+		return backends.Written{}, wrap(ctx, doing, err)
+	}
+	// The object is there: what is left of its upload may be removed another time.
+	_ = s.discard(ctx, id)
+	return written, nil
+}
+
+func (s *Store) complete(ctx context.Context, up upload, parts []backends.Part, cond backends.Conditions) (backends.Written, error) {
+	to := place{up.Bucket, up.Key}
+	w, err := s.newWrite(ctx, to, cond)
+	if err != nil {
+		return backends.Written{}, err
+	}
+	props, err := newProperties(up.attrs)
+	if err != nil {
+		return backends.Written{}, err
+	}
+	pieces, err := s.pieces(ctx, up.UploadID, parts)
+	if err != nil {
+		return backends.Written{}, err
+	}
+	// What would be refused in the end is better refused before anything is composed.
+	if _, err := s.checkWrite(ctx, to, cond); err != nil {
+		return backends.Written{}, err
+	}
+	written, err := s.assemble(ctx, up.UploadID, pieces, props.with(markName, w.mark), w)
+	return written, s.blame(ctx, up.UploadID, parts, err)
+}
+
+// pieces are the parts that a Complete names.
+func (s *Store) pieces(ctx context.Context, id backends.UploadID, parts []backends.Part) ([]piece, error) {
+	all, err := s.parts(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	have := make(map[int]backends.Part, len(all))
+	for _, p := range all {
+		have[p.Number] = p
+	}
+	named, err := backends.CheckParts(parts, have)
+	if err != nil {
+		return nil, err
+	}
+	pieces, size := make([]piece, len(named)), int64(0)
+	for i, p := range named {
+		generation, _ := generationOf(p.ETag)
+		pieces[i] = piece{partPlace(id, p.Number).name, generation}
+		size += p.Size
+	}
+	if size > maxObject {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", backends.ErrTooLarge, size, int64(maxObject))
+	}
+	return pieces, nil
+}
+
+// blame tells a part that was replaced during a Complete from a condition of the object
+// that does not hold.
+func (s *Store) blame(ctx context.Context, id backends.UploadID, parts []backends.Part, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if _, findErr := s.find(ctx, id); errors.Is(findErr, backends.ErrUploadNotFound) {
+		return findErr
+	}
+	if _, partsErr := s.pieces(ctx, id, parts); errors.Is(partsErr, backends.ErrInvalidPart) {
+		return partsErr
+	}
+	if statusOf(err) == http.StatusNotFound && !known(err) {
+		return fmt.Errorf("%w: %w", backends.ErrConflict, err) // another Complete has ended the upload
+	}
+	return err
+}
+
+// Abort implements backends.Multiparter.
+func (s *Store) Abort(ctx context.Context, id backends.UploadID) error {
+	ctx, doing := withBudget(ctx), fmt.Sprintf("aborting an upload to %q", id.Key)
+	if _, err := s.find(ctx, id); err != nil {
+		return wrap(ctx, doing, err)
+	}
+	return wrap(ctx, doing, s.discard(ctx, id))
+}
+
+// discard removes an upload: its record, and then its parts.
+func (s *Store) discard(ctx context.Context, id backends.UploadID) error {
+	if err := s.remove(ctx, record(id)); err != nil {
+		return err
+	}
+	return s.removeAll(ctx, id.Bucket, folder(id))
+}
+
+// remove deletes an object that may be gone.
+func (s *Store) remove(ctx context.Context, at place) error {
+	err := s.object(at).Delete(ctx)
+	if statusOf(err) == http.StatusNotFound {
+		return nil
+	}
+	return err
+}
+
+// removeAll removes what is below a prefix.
+func (s *Store) removeAll(ctx context.Context, bucket, prefix string) error {
+	group, under := errgroup.WithContext(ctx)
+	group.SetLimit(removals)
+	err := s.each(under, bucket, prefix, func(attrs *storage.ObjectAttrs) error {
+		group.Go(func() error { return s.remove(under, place{bucket, attrs.Name}) })
+		return nil
+	})
+	return firstError(group.Wait(), err)
+}
+
+// ListParts implements backends.Multiparter.
+func (s *Store) ListParts(ctx context.Context, id backends.UploadID, after, limit int) (*backends.PartsPage, error) {
+	ctx, doing := withBudget(ctx), fmt.Sprintf("listing the parts of %q", id.Key)
+	if _, err := s.find(ctx, id); err != nil {
+		return nil, wrap(ctx, doing, err)
+	}
+	parts, err := s.parts(ctx, id)
+	if err != nil {
+		return nil, wrap(ctx, doing, err)
+	}
+	return backends.PageParts(parts, after, limit), nil
+}
+
+// parts are all parts of an upload, by number, without what is being composed of them.
+func (s *Store) parts(ctx context.Context, id backends.UploadID) (parts []backends.Part, err error) {
+	err = s.each(ctx, id.Bucket, folder(id), func(attrs *storage.ObjectAttrs) error {
+		name := strings.TrimPrefix(attrs.Name, folder(id))
+		if number, err := strconv.Atoi(name); err == nil && len(name) == partDigits {
+			parts = append(parts, backends.Part{Number: number, ETag: etagOf(attrs.Generation), Size: attrs.Size, Modified: attrs.Updated})
+		}
+		return nil
+	})
+	return parts, err
+}
+
+// each calls do with all objects below a prefix, in order.
+func (s *Store) each(ctx context.Context, bucket, prefix string, do func(*storage.ObjectAttrs) error) error {
+	for token := ""; ; {
+		page, next, err := s.page(ctx, bucket, storage.Query{Prefix: prefix}, backends.MaxPage, token)
+		if err != nil {
+			return err
+		}
+		for _, attrs := range page {
+			if err := do(attrs); err != nil {
+				return err
+			}
+		}
+		if token = next; token == "" {
+			return nil
+		}
+	}
+}
+
+// ListUploads implements backends.Multiparter. It reads the records of all uploads in
+// the bucket, 1000 in a request.
+func (s *Store) ListUploads(ctx context.Context, bucket string, opts *backends.ListUploadsOptions) (*backends.UploadsPage, error) {
+	ctx, doing := withBudget(ctx), fmt.Sprintf("listing the uploads of bucket %q", bucket)
+	if err := backends.CheckBucket(bucket); err != nil {
+		return nil, wrap(ctx, doing, err)
+	}
+	var uploads []backends.Upload
+	err := s.each(ctx, bucket, uploadsDir, func(attrs *storage.ObjectAttrs) error {
+		if key := uploadKey(attrs); key != "" {
+			id := backends.UploadID{Bucket: bucket, Key: key, ID: strings.TrimPrefix(attrs.Name, uploadsDir)}
+			uploads = append(uploads, backends.Upload{UploadID: id, Started: attrs.Updated})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, wrap(ctx, doing, err)
+	}
+	return backends.PageUploads(uploads, opts), nil
+}

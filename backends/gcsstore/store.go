@@ -1,0 +1,121 @@
+// Package gcsstore keeps sealed objects in Google Cloud Storage, by its own API.
+//
+// It turns generations into ETags and conditions, puts large objects together from
+// parts that the service composes itself, and turns the service's errors into those of
+// the contract. It refuses to know what the bytes are.
+package gcsstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"cloud.google.com/go/storage"
+	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
+
+	"chatelaine/backends"
+)
+
+// maxObject is the largest object (Cloud Storage, "Quotas and limits").
+const maxObject = 5 << 40
+
+// Store is a backends.Store that is a Multiparter and a Copier too. Put and PutPart
+// return only once Reader is no longer being read, also when their context is
+// cancelled: a Reader that blocks must itself end with the context.
+type Store struct {
+	cfg       Config
+	client    *storage.Client
+	transport *http.Transport
+}
+
+var (
+	_ backends.Store       = (*Store)(nil)
+	_ backends.Multiparter = (*Store)(nil)
+	_ backends.Copier      = (*Store)(nil)
+)
+
+// New opens a store. It asks the service for nothing, Check does; but without a Secret
+// it looks for the credentials of the environment, which may mean asking the machine's
+// metadata server. The store must be closed.
+func New(ctx context.Context, cfg Config) (*Store, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("gcsstore: checking the configuration: %w", err)
+	}
+	s := &Store{cfg: cfg, transport: newTransport(cfg.Stall)}
+	authorized, err := cfg.authorize(ctx, s.transport)
+	if err != nil {
+		return nil, fmt.Errorf("gcsstore: opening project %q: %w", cfg.Project, err)
+	}
+	s.client, err = storage.NewClient(ctx,
+		option.WithHTTPClient(&http.Client{Transport: &budgeted{authorized}, CheckRedirect: noRedirect}),
+		option.WithoutAuthentication(), // the transport sees to it
+		option.WithEndpoint(cfg.Endpoint+"/storage/v1/"),
+		storage.WithXMLReads(), // their answers have the metadata
+		storage.WithDisabledClientMetrics(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("gcsstore: opening project %q: %w", cfg.Project, err)
+	}
+	s.client.SetRetry(storage.WithPolicy(storage.RetryAlways), storage.WithBackoff(backoff()), storage.WithErrorFunc(again))
+	return s, nil
+}
+
+// Check lists buckets. Credentials that may not do that are fine: the service knew them
+// and answered.
+func (s *Store) Check(ctx context.Context) error {
+	ctx = withBudget(ctx)
+	var one []*storage.BucketAttrs
+	_, err := iterator.NewPager(s.client.Buckets(ctx, s.cfg.Project), 1, "").NextPage(&one)
+	if statusOf(err) == http.StatusForbidden {
+		return nil
+	}
+	return wrap(ctx, "checking the store", err)
+}
+
+// Close hangs up connections that are idle.
+func (s *Store) Close() error {
+	err := s.client.Close()
+	s.transport.CloseIdleConnections()
+	if err != nil {
+		return fmt.Errorf("gcsstore: closing the store: %w", err)
+	}
+	return nil
+}
+
+// MaxPut is 5 TiB.
+func (*Store) MaxPut() int64 { return maxObject }
+
+// MaxCopy is 5 TiB.
+func (*Store) MaxCopy() int64 { return maxObject }
+
+// place is an object of the service's.
+type place struct{ bucket, name string }
+
+func (s *Store) object(at place) *storage.ObjectHandle {
+	return s.client.Bucket(at.bucket).Object(at.name)
+}
+
+// once is for requests that must not be repeated: what one whose answer was lost has
+// done would be taken for what somebody else did.
+func once() storage.RetryOption { return storage.WithPolicy(storage.RetryNever) }
+
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// join keeps the first error in front and drops none.
+func join(err, further error) error {
+	if further == nil {
+		return err
+	}
+	return errors.Join(err, further)
+}
