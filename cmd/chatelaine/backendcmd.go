@@ -73,7 +73,7 @@ func (c *backendCheck) run(ctx context.Context, out, progress io.Writer, name st
 	if err != nil {
 		return err
 	}
-	t, err := openTrial(b, zap.NewNop())
+	t, err := openTrial(ctx, b, zap.NewNop())
 	if err != nil {
 		return err
 	}
@@ -259,9 +259,9 @@ func (t *trialStores) close() error {
 }
 
 // openTrial opens any kind of backend; of S3, with nothing refused ahead.
-func openTrial(b config.Backend, logger *zap.Logger) (*trialStores, error) {
+func openTrial(ctx context.Context, b config.Backend, logger *zap.Logger) (*trialStores, error) {
 	if scheme, _, _ := strings.Cut(b.URL, ":"); scheme != "s3" && scheme != "s3+http" {
-		store, err := openStore(b, logger)
+		store, err := openStore(ctx, b, logger)
 		return &trialStores{store: store}, err
 	}
 	c, err := s3Config(b, logger)

@@ -90,7 +90,7 @@ func openPlane(ctx context.Context, c config.Config, logger *zap.Logger) (_ *pla
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	authorizer, err := p.openParts(c, logger)
+	authorizer, err := p.openParts(ctx, c, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -108,13 +108,13 @@ func openPlane(ctx context.Context, c config.Config, logger *zap.Logger) (_ *pla
 }
 
 // openParts opens what the gateway works with.
-func (p *plane) openParts(c config.Config, logger *zap.Logger) (_ access.Authorizer, err error) {
+func (p *plane) openParts(ctx context.Context, c config.Config, logger *zap.Logger) (_ access.Authorizer, err error) {
 	record, closer, err := access.OpenLog(c.AccessLog.File)
 	if err != nil {
 		return nil, err
 	}
 	p.accessLog = closer
-	if p.stores, err = openStores(c.Backends, logger); err != nil {
+	if p.stores, err = openStores(ctx, c.Backends, logger); err != nil {
 		return nil, err
 	}
 	p.keys, err = keys.New(keys.Config{

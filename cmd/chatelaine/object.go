@@ -109,7 +109,7 @@ func (f *objectFlags) open(ctx context.Context, place string, keys bool, in io.R
 
 // fill is open without the cleaning up.
 func (f *objectFlags) fill(ctx context.Context, o *opened, place string, keys bool, in io.Reader) (err error) {
-	if err := f.openSource(o, place); err != nil {
+	if err := f.openSource(ctx, o, place); err != nil {
 		return err
 	}
 	c := breakglass.KeysConfig{Space: strings.ToLower(f.space), Signers: f.signers}
@@ -132,7 +132,7 @@ func (f *objectFlags) fill(ctx context.Context, o *opened, place string, keys bo
 	return nil
 }
 
-func (f *objectFlags) openSource(o *opened, place string) error {
+func (f *objectFlags) openSource(ctx context.Context, o *opened, place string) error {
 	if f.file != "" {
 		if f.config+f.backend+f.version != "" || f.envelope == "" {
 			return usageError{errors.New("--file wants --envelope beside it, and neither --config, --backend nor --version")}
@@ -148,7 +148,7 @@ func (f *objectFlags) openSource(o *opened, place string) error {
 	if err != nil {
 		return err
 	}
-	if o.stores, err = openStores(config.Backends, zap.NewNop()); err != nil {
+	if o.stores, err = openStores(ctx, config.Backends, zap.NewNop()); err != nil {
 		return err
 	}
 	s, err := parseSource(place, "", o.stores)

@@ -106,7 +106,7 @@ func (r *recovery) run(ctx context.Context, cmd *cobra.Command, c *service.Clien
 	if err != nil {
 		return err
 	}
-	stores, err := openStores(config.Backends, zap.NewNop())
+	stores, err := openStores(ctx, config.Backends, zap.NewNop())
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func upCommand() *cobra.Command {
 	flags.StringVar(&o.data, "data", "chatelaine-data", "data folder; made if it is missing")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:9000", "HOST:PORT of S3")
 	flags.StringVar(&o.admin, "admin-listen", "127.0.0.1:9001", "HOST:PORT of /healthz, /readyz and /metrics")
-	flags.StringVar(&o.backend, "backend", "", "where sealed objects lie: file:///folder, s3://host:port?region=..., s3+http://host:port or azure://account.blob.core.windows.net (default DATA/cloud)")
+	flags.StringVar(&o.backend, "backend", "", "where sealed objects lie: file:///folder, s3://host:port?region=..., s3+http://host:port, azure://account.blob.core.windows.net or gcs://project?location=... (default DATA/cloud)")
 	flags.StringVar(&o.kek, "kek", "softhsm", "what holds the keys: softhsm or softkey (plain files)")
 	flags.StringVar(&o.file, "config", "", "the gateway's configuration file; flags win over it")
 	flags.StringVar(&o.user, "user", firstUser, "the first user's name, which owns what it makes: 1 to 128 visible ASCII characters, no /")

@@ -58,6 +58,8 @@ func TestMistakesEndWithACodeOfTheirOwnAndSayWhatIsWrong(t *testing.T) {
 		"backend option":      {up("--backend", "s3://h?regoin=x"), nil, "regoin"},
 		"azure option":        {up("--backend", "azure://a.blob.core.windows.net?sig=x"), nil, `option "sig"`},
 		"azure account":       {up("--backend", "azure://a.blob.core.windows.net"), nil, "no credentials"},
+		"gcs option":          {up("--backend", "gcs://project?key=x"), nil, `option "key"`},
+		"gcs location":        {up("--backend", "gcs+http://127.0.0.1:1/project"), nil, "no location"},
 		"half credentials":    {up(), []string{"CHATELAINE_ACCESS_KEY_ID=x"}, "one is missing"},
 		"user":                {up("--user", "two words"), nil, `principal "two words"`},
 		"no such file":        {up("--config", filepath.Join(dir, "none")), nil, "no such file"},

@@ -15,6 +15,7 @@ import (
 	"chatelaine/backends"
 	"chatelaine/backends/azurestore"
 	"chatelaine/backends/filestore"
+	"chatelaine/backends/gcsstore"
 	"chatelaine/backends/s3store"
 	gatewayconfig "chatelaine/gateway/config"
 	"chatelaine/kms"
@@ -27,11 +28,11 @@ import (
 // for the KMS.
 
 // openStores opens the backends of a configuration by name. The caller closes them.
-func openStores(configured map[string]gatewayconfig.Backend, logger *zap.Logger) (map[string]backends.Store, error) {
+func openStores(ctx context.Context, configured map[string]gatewayconfig.Backend, logger *zap.Logger) (map[string]backends.Store, error) {
 	stores := make(map[string]backends.Store, len(configured))
 	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(configured)) {
-		store, err := openStore(configured[name], logger.Named("backend").With(zap.String("backend", name)))
+		store, err := openStore(ctx, configured[name], logger.Named("backend").With(zap.String("backend", name)))
 		if err != nil {
 			problems = append(problems, fmt.Errorf("opening backend %q: %w", name, err))
 			continue
@@ -53,7 +54,7 @@ func closeStores(stores map[string]backends.Store) error {
 }
 
 // openStore chooses the driver by the URL's scheme.
-func openStore(b gatewayconfig.Backend, logger *zap.Logger) (backends.Store, error) {
+func openStore(ctx context.Context, b gatewayconfig.Backend, logger *zap.Logger) (backends.Store, error) {
 	scheme, _, _ := strings.Cut(b.URL, ":")
 	if b.Dialect != "" && scheme != "s3" && scheme != "s3+http" {
 		return nil, usageError{fmt.Errorf("dialect %q is given for scheme %q: only S3 has dialects", b.Dialect, scheme)}
@@ -65,8 +66,10 @@ func openStore(b gatewayconfig.Backend, logger *zap.Logger) (backends.Store, err
 		return openS3Store(b, logger)
 	case "azure", "azure+http":
 		return openAzureStore(b)
+	case "gcs", "gcs+http":
+		return openGCSStore(ctx, b)
 	}
-	return nil, usageError{fmt.Errorf("scheme %q: want file:///folder, s3://host:port, s3+http://host:port or azure://account.blob.core.windows.net", scheme)}
+	return nil, usageError{fmt.Errorf("scheme %q: want file:///folder, s3://host:port, s3+http://host:port, azure://account.blob.core.windows.net or gcs://project", scheme)}
 }
 
 func openFileStore(raw string, logger *zap.Logger) (backends.Store, error) {
@@ -120,6 +123,25 @@ func openAzureStore(b gatewayconfig.Backend) (backends.Store, error) {
 		c.Account, c.Secret = id, azurestore.NewSecret(secret)
 	}
 	store, err := azurestore.New(c)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return store, nil
+}
+
+func openGCSStore(ctx context.Context, b gatewayconfig.Backend) (backends.Store, error) {
+	c, err := gcsstore.ParseURL(b.URL)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if b.AccessKeyID().Given() {
+		id, secret, err := accountOf(b)
+		if err != nil {
+			return nil, err
+		}
+		c.Account, c.Secret = id, gcsstore.NewSecret(secret)
+	}
+	store, err := gcsstore.New(ctx, c)
 	if err != nil {
 		return nil, usageError{err}
 	}

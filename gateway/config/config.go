@@ -80,7 +80,8 @@ type ClientTLS struct {
 type Backend struct {
 	// URL is file:///folder, s3://host:port?options or s3+http://host:port?options,
 	// azure://ACCOUNT.blob.core.windows.net or, for an emulator,
-	// azure+http://host:port/ACCOUNT?checksum=none.
+	// azure+http://host:port/ACCOUNT?checksum=none; gcs://PROJECT?location=REGION or, for
+	// an emulator, gcs+http://host:port/PROJECT?location=REGION.
 	// Credentials in it are refused: URLs are shown and logged.
 	URL string `yaml:"url"`
 	// Dialect says which server speaks S3 there: minio, ceph, versitygw, or a cloud.
@@ -92,7 +93,8 @@ type Backend struct {
 	// environment, by name. None: CHATELAINE_BACKEND_ACCESS_KEY_ID and
 	// CHATELAINE_BACKEND_SECRET_ACCESS_KEY, else what the SDK finds (shared files,
 	// roles). It needs the right to read, write, list and delete, and no more. On Azure
-	// the ID is the account's name and the secret its key or a shared access signature.
+	// the ID is the account's name and the secret its key or a shared access signature; on
+	// Google Cloud the address of a service account and the text of its JSON key file.
 	AccessKeyIDFile     string `yaml:"access_key_id_file"`
 	AccessKeyIDEnv      string `yaml:"access_key_id_env"`
 	SecretAccessKeyFile string `yaml:"secret_access_key_file"`

@@ -37,7 +37,7 @@ func TestExampleLoads(t *testing.T) {
 	if c.DefaultBackend != "cloud" || c.Limits.Drain != 30*time.Second {
 		t.Errorf("got %+v", c)
 	}
-	if got, want := slices.Sorted(maps.Keys(c.Backends)), []string{"archive", "azure", "cloud"}; !slices.Equal(got, want) {
+	if got, want := slices.Sorted(maps.Keys(c.Backends)), []string{"archive", "azure", "cloud", "google"}; !slices.Equal(got, want) {
 		t.Errorf("got backends %q, want %q", got, want)
 	}
 	if got, want := c.Backends["archive"].SecretAccessKey(), (settings.Secret{Env: "ARCHIVE_SECRET_ACCESS_KEY"}); got != want {
