@@ -20,14 +20,14 @@ func bucketCommand() *cobra.Command {
 	a := &admin{}
 	cmd := &cobra.Command{
 		Use:   "bucket",
-		Short: "Buckets: create, attach, adopt, list, show, set, rotate, shred",
+		Short: "Buckets: create, attach, adopt, copy, list, show, set, rotate, shred",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return usageError{errors.New("which command? Try `chatelaine bucket --help`")}
 		},
 	}
 	a.bind(cmd)
-	cmd.AddCommand(bucketCreateCommand(a), bucketAttachCommand(a), bucketAdoptCommand(a), bucketListCommand(a), bucketShowCommand(a), bucketSetCommand(a), bucketRotateCommand(a), bucketShredCommand(a))
+	cmd.AddCommand(bucketCreateCommand(a), bucketAttachCommand(a), bucketAdoptCommand(a), bucketCopyCommand(a), bucketListCommand(a), bucketShowCommand(a), bucketSetCommand(a), bucketRotateCommand(a), bucketShredCommand(a))
 	return cmd
 }
 

@@ -249,7 +249,7 @@ func (c *copying) stream(ctx context.Context) (backends.Written, error) {
 		return backends.Written{}, fmt.Errorf("%w: the source has another size than before", sealed.ErrCorrupt)
 	}
 	guard := &guarded{src: object.Body, live: func() error { return c.keys.Live(c.f.keyID) }}
-	written, err := c.storeWhole(ctx, c.store, c.id, backends.Body{Reader: guard, Size: object.Size}, c.opts)
+	written, err := StoreWhole(ctx, c.store, c.id, backends.Body{Reader: guard, Size: object.Size}, c.opts)
 	return written, guard.cause(err)
 }
 

@@ -143,7 +143,7 @@ func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk key
 	guard := &guarded{src: sealer, live: func() error { return s.keys.Live(bk.ID) }}
 	defer watched(ctx, guard.live)()
 	opts := &backends.PutOptions{Attributes: attrs, Conditions: cond}
-	out.Written, err = s.storeWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
+	out.Written, err = StoreWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
 	return out, guard.ended(err)
 }
 
@@ -180,9 +180,9 @@ func (s *Service) singleEnvelope(r PutRequest, dek sealed.Key, salt sealed.Salt)
 	return e
 }
 
-// storeWhole stores a sealed object as one, in several parts where it is larger than
-// the store takes at once.
-func (s *Service) storeWhole(ctx context.Context, store backends.Store, id backends.ObjectID, body backends.Body, opts *backends.PutOptions) (backends.Written, error) {
+// StoreWhole stores a sealed object as one, in several parts where it is larger than
+// the store takes at once. Errors are the store's.
+func StoreWhole(ctx context.Context, store backends.Store, id backends.ObjectID, body backends.Body, opts *backends.PutOptions) (backends.Written, error) {
 	mp, ok := backends.As[backends.Multiparter](store)
 	if !ok || body.Size <= mp.MaxPut() {
 		return store.Put(ctx, id, body, opts)

@@ -102,6 +102,7 @@ func Table() []Folder {
 			Allow: []string{"gateway/keys", "gateway/sealed", "backends", crc64nvme, lru, prometheus, xsync, xxh3, xxhash, zap},
 			Tests: []string{"backends/...", "gateway/keys/keystest"},
 		},
+		{Dir: "gateway/moving", Allow: []string{"gateway/objects", "gateway/sealed", "backends", crc64nvme, xsync}, Tests: []string{"backends/...", "gateway/keys/...", "test/servers", zap}},
 		{Dir: "gateway/sealed", Allow: []string{crc64nvme}},
 		{
 			Dir:   "gateway/keys",

@@ -28,6 +28,7 @@ type cluster struct {
 	dir       string
 	user      harness.Credentials
 	cloud     cloud
+	others    string        // further backends of the gateways: ", NAME: {url: ...}"
 	ttl       time.Duration // of bucket keys; 0: the product's default
 	module    string        // of PKCS#11; empty: SoftHSM's
 	pkcs11    string        // more settings of it
@@ -167,8 +168,8 @@ func (k *cluster) startGateway(i int) *replica {
 	listen, admin := freeAddress(k.t), freeAddress(k.t)
 	name := fmt.Sprintf("gateway-%d", i)
 	config := k.write(name+".yaml", fmt.Sprintf(
-		"listen: %s\nadmin_listen: %s\nkms: {address: %s}\nbackends: {cloud: {url: %s}}\naccess_log: {file: %s}\n",
-		listen, admin, k.socket(), k.cloud.url, k.path(name+"-access.log")))
+		"listen: %s\nadmin_listen: %s\nkms: {address: %s}\ndefault_backend: cloud\nbackends: {cloud: {url: %s}%s}\naccess_log: {file: %s}\n",
+		listen, admin, k.socket(), k.cloud.url, k.others, k.path(name+"-access.log")))
 	p, err := harness.Start(product, k.path(name), []string{"gateway", "--config", config}, k.cloud.env)
 	if err != nil {
 		k.t.Fatal(err)

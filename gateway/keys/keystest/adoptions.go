@@ -81,3 +81,13 @@ func (r *Ring) Adopted(bucket string) (keys.Adoption, keys.AdoptionProgress) {
 	defer r.mu.Unlock()
 	return r.adoptions[bucket], r.ended[bucket]
 }
+
+// Move makes a bucket lie in another place.
+func (r *Ring) Move(name, store, storeName string) keys.Bucket {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.buckets[name]
+	b.Store, b.StoreName = store, storeName
+	r.buckets[name] = b
+	return b
+}
