@@ -45,6 +45,7 @@ test-parts:
 	test/tools/build.sh minio >/dev/null
 	test/tools/build.sh versitygw >/dev/null
 	test/tools/build.sh versitygw-server >/dev/null
+	test/tools/build.sh toxiproxy >/dev/null
 	test/tools/build.sh vault >/dev/null
 	test/tools/build.sh fake-gcs-server >/dev/null
 

@@ -24,6 +24,7 @@ type middleman struct {
 	*s3store.Store
 	requests atomic.Int64
 	change   func(*http.Request)
+	refuse   func(http.ResponseWriter) bool // answers in place of MinIO
 }
 
 func behindMiddleman(t *testing.T, cfg s3store.Config) *middleman {
@@ -34,14 +35,18 @@ func behindMiddleman(t *testing.T, cfg s3store.Config) *middleman {
 		t.Fatal(err)
 	}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		m.requests.Add(1)
 		r.SetURL(target)
 		r.Out.Host = r.In.Host // it is signed
 		if m.change != nil {
 			m.change(r.Out)
 		}
 	}}
-	server := httptest.NewServer(proxy)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m.requests.Add(1)
+		if m.refuse == nil || !m.refuse(w) {
+			proxy.ServeHTTP(w, r)
+		}
+	}))
 	t.Cleanup(server.Close)
 	cfg.Endpoint = server.URL
 	m.Store = open(t, cfg)

@@ -183,6 +183,8 @@ func (s *Store) options(creds aws.CredentialsProvider) s3.Options {
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts = attempts
 			o.Backoff = retry.BackoffDelayerFunc(backoff)
+			// S3 throttles by 503; others by 429, which the SDK knows by some codes only.
+			o.Retryables = append(o.Retryables, retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{http.StatusTooManyRequests: {}}})
 		}),
 		// The sealed bytes are authenticated by who opens them, and framed by payload.
 		RequestChecksumCalculation:  aws.RequestChecksumCalculationWhenRequired,
