@@ -152,8 +152,9 @@ func TestCapabilitiesThatADialectDeniesAreNotOffered(t *testing.T) {
 		_, locks := backends.As[backends.Locker](s)
 		_, rules := backends.As[backends.Lifecycler](s)
 		_, parts := backends.As[backends.Multiparter](s)
-		if copies != want[0] || versions != want[1] || tags != want[1] || locks != want[1] || rules != want[1] || !parts {
-			t.Errorf("%s: copies %v, versions %v, tags %v, locks %v, rules %v, parts %v; want %v", dialect, copies, versions, tags, locks, rules, parts, want)
+		_, foreign := backends.As[backends.Foreigner](s)
+		if copies != want[0] || versions != want[1] || tags != want[1] || locks != want[1] || rules != want[1] || !parts || !foreign {
+			t.Errorf("%s: copies %v, versions %v, tags %v, locks %v, rules %v, parts %v, foreign %v; want %v", dialect, copies, versions, tags, locks, rules, parts, foreign, want)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)

@@ -156,6 +156,7 @@ func factOf(b bool) Fact {
 type plain interface {
 	backends.Store
 	backends.Multiparter
+	backends.Foreigner
 }
 
 // Dialect is the row that the store acts by, and what the configuration made of it.

@@ -92,20 +92,26 @@ func (c *ceph) start(ctx context.Context, s *S3) (err error) {
 	}
 	disk := uuid.NewString()
 	for _, step := range []func() error{
-		func() error { return c.command(ctx, "ceph-authtool", "--create-keyring", c.file("keyring"), "--gen-key", "-n", "mon.", "--cap", "mon", "allow *") },
+		func() error {
+			return c.command(ctx, "ceph-authtool", "--create-keyring", c.file("keyring"), "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
+		},
 		func() error {
 			return c.command(ctx, "ceph-authtool", c.file("keyring"), "--gen-key", "-n", "client.admin", "--cap", "mon", "allow *", "--cap", "osd", "allow *")
 		},
 		func() error {
 			return c.command(ctx, "monmaptool", "--create", "--fsid", c.fsid, "--addv", "a", "[v2:"+c.monitor+"]", c.file("monmap"))
 		},
-		func() error { return c.command(ctx, "ceph-mon", "--mkfs", "-i", "a", "--keyring", c.file("keyring"), "--monmap", c.file("monmap")) },
+		func() error {
+			return c.command(ctx, "ceph-mon", "--mkfs", "-i", "a", "--keyring", c.file("keyring"), "--monmap", c.file("monmap"))
+		},
 		func() error { return c.run("ceph-mon", "-f", "-i", "a") },
 		func() error { return c.command(ctx, "ceph", "--connect-timeout", "30", "osd", "new", disk) },
 		func() error {
 			return c.command(ctx, "ceph", "auth", "get-or-create", "osd.0", "mon", "allow profile osd", "osd", "allow *", "-o", c.file("osd.key"))
 		},
-		func() error { return c.command(ctx, "ceph-authtool", c.file("keyring"), "--import-keyring", c.file("osd.key")) },
+		func() error {
+			return c.command(ctx, "ceph-authtool", c.file("keyring"), "--import-keyring", c.file("osd.key"))
+		},
 		func() error { return c.command(ctx, "ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", disk) },
 		func() error { return c.run("ceph-osd", "-f", "-i", "0") },
 		func() error {
