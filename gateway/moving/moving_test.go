@@ -298,6 +298,7 @@ func TestWhatTheDestinationChangesIsFoundAndCopiedAgain(t *testing.T) {
 	w := twoMemories(t)
 	w.fill(10)
 	c := w.config("b", "there")
+	c.Workers = 1 // corrupting is for one
 	c.To.Store = &corrupting{Store: w.stores["b"], key: "k/0007"}
 	r, err := Copy(t.Context(), c)
 	if err != nil || r.Problems != 1 || r.First[0].Key != "k/0007" || !strings.Contains(r.First[0].Text, "read back") {
