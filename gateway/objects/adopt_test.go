@@ -311,7 +311,10 @@ type racing struct {
 
 func (r *racing) Get(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (*backends.Object, error) {
 	o, err := r.counting.Get(ctx, id, opts)
-	if do := r.do; do != nil && id.Key == r.key && err == nil {
+	if id.Key != r.key || err != nil {
+		return o, err // workers share no more than the key
+	}
+	if do := r.do; do != nil {
 		r.do = nil
 		do()
 	}
