@@ -40,6 +40,7 @@ func gatewayCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			takeForeignLines(logger)
 			return runGateway(cmd.Context(), c, logger)
 		},
 	}

@@ -43,6 +43,7 @@ func kmsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			takeForeignLines(logger)
 			return runKMS(cmd.Context(), c, recovering, logger)
 		},
 	}

@@ -63,6 +63,7 @@ func upCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			takeForeignLines(logger)
 			return up(cmd.Context(), o, c, logger, cmd.OutOrStdout())
 		},
 	}
