@@ -83,13 +83,29 @@ func newHTTP(c Config) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // and not HTTP/2: DECISIONS.md
 	return &http.Server{
-		Handler:           c.Handler,
+		Handler:           framed(c.Handler),
 		ReadHeaderTimeout: c.ReadHeader,
 		IdleTimeout:       c.Idle,
 		MaxHeaderBytes:    c.MaxHeader,
 		Protocols:         &protocols,
 		ErrorLog:          errorLog(c.Logger),
 	}
+}
+
+// framed gives a connection up after each request of which another server may see the
+// end elsewhere: net/http takes Transfer-Encoding where Content-Length is there too,
+// and overlooks it in HTTP/1.0, and a handler sees neither any more. What a proxy took
+// for a body is then never taken for a request (RFC 9112, section 6.1).
+func framed(handler http.Handler) http.Handler {
+	if handler == nil {
+		return nil
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+			w.Header().Set("Connection", "close")
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // listen binds with TCP keep-alive, so that a peer that vanished is noticed.
