@@ -1,8 +1,11 @@
 package s3api
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -10,16 +13,29 @@ import (
 	"chatelaine/gateway/sigv4"
 )
 
+const (
+	// minRate is what a body must come to in the long run, in bytes a second, and grace
+	// how many stall limits it is waited for beyond that. It is not about slow clients,
+	// which are a hundred times faster, but about those that hold on to the gateway with
+	// a byte now and then.
+	minRate = 256
+	grace   = 10
+)
+
 // progress counts what is read of a request's body, and cuts a client that makes
-// none: each Read may take as long as the stall limit. At the end of the body the
-// limit is lifted, so that a slow backend is not taken for a slow client.
+// none: each Read may take as long as the stall limit, and all of them together no
+// longer than patience says. At the end of the body the limit is lifted, so that a
+// slow backend is not taken for a slow client.
 type progress struct {
-	src   io.Reader
-	rc    *http.ResponseController
-	stall time.Duration
-	n     int64
+	src    io.Reader
+	rc     *http.ResponseController
+	stall  time.Duration
+	n      int64
+	waited time.Duration // in Read
 
 	ended, abandoned bool
+	stranger         bool  // nobody knows yet who sends this
+	broken           error // of chunks; net/http says something else the second time
 }
 
 func newProgress(w http.ResponseWriter, src io.Reader, stall time.Duration) *progress {
@@ -28,14 +44,41 @@ func newProgress(w http.ResponseWriter, src io.Reader, stall time.Duration) *pro
 
 // Read implements io.Reader. A connection that has no deadlines goes without.
 func (p *progress) Read(b []byte) (int, error) {
-	_ = p.rc.SetReadDeadline(time.Now().Add(p.stall))
+	if p.broken != nil {
+		return 0, p.broken
+	}
+	began := time.Now()
+	_ = p.rc.SetReadDeadline(began.Add(p.patience()))
 	n, err := p.src.Read(b)
 	p.n += int64(n)
-	if errors.Is(err, io.EOF) {
+	p.waited += time.Since(began)
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
 		p.ended = true
 		_ = p.rc.SetReadDeadline(time.Time{})
+	case malformedChunks(err):
+		p.broken = fmt.Errorf("s3api: reading a body: %w: %w", sigv4.ErrIncomplete, err)
+		err = p.broken
 	}
 	return n, err
+}
+
+// malformedChunks tells net/http's errors about chunks, which have no type, from those
+// of the connection.
+func malformedChunks(err error) bool {
+	var network net.Error
+	return !errors.As(err, &network) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, http.ErrBodyReadAfterClose) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed)
+}
+
+// patience is how long the next Read may take. What a stranger sends before its
+// signature must be there within one stall limit.
+func (p *progress) patience() time.Duration {
+	if p.stranger {
+		return p.stall - p.waited
+	}
+	return min(p.stall, grace*p.stall+time.Duration(p.n)*(time.Second/minRate)-p.waited)
 }
 
 // abandon bounds the time in which what a handler left of a body is read and thrown

@@ -9,7 +9,23 @@ import (
 )
 
 type completeDocument struct {
-	Parts []completePart `xml:"Part"`
+	Parts partList `xml:"Part"`
+}
+
+// partList grows no longer than an upload may have parts.
+type partList []completePart
+
+// UnmarshalXML implements xml.Unmarshaler: it takes one more.
+func (l *partList) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
+	if len(*l) == maxParts {
+		return malformedXML()
+	}
+	var part completePart
+	if err := d.DecodeElement(&part, &start); err != nil {
+		return err
+	}
+	*l = append(*l, part)
+	return nil
 }
 
 type completePart struct {

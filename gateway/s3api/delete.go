@@ -47,7 +47,23 @@ func (c *call) deleteObject() error {
 
 type deleteDocument struct {
 	Quiet   bool
-	Objects []deleteEntry `xml:"Object"`
+	Objects deleteList `xml:"Object"`
+}
+
+// deleteList grows no longer than one request may name keys.
+type deleteList []deleteEntry
+
+// UnmarshalXML implements xml.Unmarshaler: it takes one more.
+func (l *deleteList) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
+	if len(*l) == maxDeletes {
+		return malformedXML()
+	}
+	var entry deleteEntry
+	if err := d.DecodeElement(&entry, &start); err != nil {
+		return err
+	}
+	*l = append(*l, entry)
+	return nil
 }
 
 // deleteEntry is one object to delete, where what is stated of it holds.

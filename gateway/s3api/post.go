@@ -47,6 +47,7 @@ func (c *call) readForm() (sigv4.Form, *formFile, error) {
 	case c.r.ContentLength < 0:
 		return nil, nil, missingContentLength()
 	}
+	c.body.stranger = true
 	return newFormReader(c.body, boundary, c.r.ContentLength).read()
 }
 
@@ -60,7 +61,7 @@ func (c *call) acceptForm(fields sigv4.Form, file *formFile) error {
 	if !ok {
 		return keys.ErrAccessKeyNotFound
 	}
-	c.signed, c.principal = signed, key.Principal
+	c.signed, c.principal, c.body.stranger = signed, key.Principal, false
 	if file == nil {
 		return invalidArgument("POST requires exactly one file upload per request.", "file", "0")
 	}
