@@ -51,7 +51,7 @@ func (s *Store) copyInput(ctx context.Context, src, dst backends.ObjectID, opts 
 	attrs := opts.Attributes
 	err = firstError(s.checkName(src.Bucket, src.Key), s.checkName(dst.Bucket, dst.Key), err, attrs.Check())
 	if err == nil {
-		attrs.Lock, err = s.withDefault(ctx, dst.Bucket, attrs.Lock)
+		attrs, err = s.settled(ctx, dst.Bucket, attrs)
 	}
 	if err != nil {
 		return nil, err

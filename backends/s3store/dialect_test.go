@@ -228,3 +228,29 @@ func TestWhatAnOldCephLeavesOutIsMadeUp(t *testing.T) {
 		t.Errorf("got %+v and %v, want the key decoded", page, err)
 	}
 }
+
+func TestTagsAndLocksAreRefusedWhereTheDialectHasNone(t *testing.T) {
+	s, _ := rerouted(t, Config{Dialect: "versitygw", Endpoint: "http://h", PathStyle: true}, refuse(t))
+	id := backends.ObjectID{Bucket: "bucket", Key: "key"}
+	for name, write := range map[string]func(a backends.Attributes) error{
+		"Put": func(a backends.Attributes) error {
+			_, err := s.Put(t.Context(), id, backends.Body{Reader: strings.NewReader("x"), Size: 1}, &backends.PutOptions{Attributes: a})
+			return err
+		},
+		"CreateUpload": func(a backends.Attributes) error {
+			_, err := s.CreateUpload(t.Context(), id.Bucket, id.Key, a)
+			return err
+		},
+		"Copy": func(a backends.Attributes) error {
+			_, err := s.Copy(t.Context(), id, id, &backends.CopyOptions{Attributes: a})
+			return err
+		},
+	} {
+		if err := write(backends.Attributes{Tags: backends.Tags{"a": "b"}}); !errors.Is(err, backends.ErrUnsupported) {
+			t.Errorf("%s with tags: got %v, want ErrUnsupported", name, err)
+		}
+		if err := write(backends.Attributes{Lock: backends.Lock{Hold: true}}); !errors.Is(err, backends.ErrNoLock) {
+			t.Errorf("%s with a hold: got %v, want ErrNoLock", name, err)
+		}
+	}
+}

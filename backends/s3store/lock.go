@@ -130,6 +130,22 @@ func (s *Store) SetHold(ctx context.Context, id backends.ObjectID, hold bool) er
 	return wrapVersion(ctx, doing, id, err)
 }
 
+// settled is what a write sends of an object's attributes. What the dialect does not
+// offer is refused: the server may take it, and nobody could read or change it later.
+func (s *Store) settled(ctx context.Context, bucket string, attrs backends.Attributes) (backends.Attributes, error) {
+	if s.cfg.dialect.Versions == No {
+		if len(attrs.Tags) > 0 {
+			return attrs, fmt.Errorf("%w: tags", backends.ErrUnsupported)
+		}
+		if !attrs.Lock.IsZero() {
+			return attrs, backends.ErrNoLock
+		}
+	}
+	var err error
+	attrs.Lock, err = s.withDefault(ctx, bucket, attrs.Lock)
+	return attrs, err
+}
+
 // withDefault adds the bucket's default retention to a hold that comes without one.
 // S3 does so itself; MinIO would store an object that can be deleted once the hold is
 // lifted.

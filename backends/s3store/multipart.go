@@ -24,7 +24,7 @@ func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs back
 	doing := fmt.Sprintf("creating an upload to %q", key)
 	err := firstError(s.checkName(bucket, key), attrs.Check())
 	if err == nil {
-		attrs.Lock, err = s.withDefault(ctx, bucket, attrs.Lock)
+		attrs, err = s.settled(ctx, bucket, attrs)
 	}
 	if err != nil {
 		return backends.UploadID{}, fmt.Errorf("s3store: %s: %w", doing, err)

@@ -30,7 +30,7 @@ func (s *Store) Put(ctx context.Context, id backends.ObjectID, body backends.Bod
 	err = firstError(s.checkName(id.Bucket, id.Key), err, refused(match, s.cfg.dialect.IfMatch), refused(noneMatch, s.cfg.dialect.IfNoneMatch),
 		attrs.Check(), checkSize(body.Size))
 	if err == nil {
-		attrs.Lock, err = s.withDefault(ctx, id.Bucket, attrs.Lock)
+		attrs, err = s.settled(ctx, id.Bucket, attrs)
 	}
 	if err != nil {
 		return backends.Written{}, fmt.Errorf("s3store: %s: %w", doing, err)
