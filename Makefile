@@ -104,6 +104,13 @@ bench: ## measure the gateway before MinIO against MinIO bare (BENCH=-quick: a m
 adopt: ## adopt a bucket of 100,000 objects, killed ten times (OBJECTS=n)
 	CHATELAINE_ADOPT_OBJECTS=$(or $(OBJECTS),100000) $(GO) test -count=1 -timeout 2h -v -run KilledTenTimes ./test/e2e
 
+# What every cloud is tested for, by the tests of test/e2e that take them from one table.
+CLOUDS ?= OneEndpointServesManyClouds|BadRequestsAreRefused|EverythingIsReadAfterTheStateWasLost|NothingAcknowledgedIsLost|ClientsStoreAFolder
+
+.PHONY: clouds
+clouds: test-parts ## run what runs on files and MinIO on every cloud, with uploads of 300 MB (CLOUDS=regexp)
+	CHATELAINE_TEST_CLOUDS=1 $(GO) test -count=1 -timeout 2h -v -run '$(CLOUDS)' ./test/e2e
+
 .PHONY: generate
 generate: ## write generated code anew (needs protoc)
 	$(GO) generate ./...

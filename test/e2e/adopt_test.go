@@ -118,7 +118,14 @@ func (p *plainBucket) each(do func(ctx context.Context, i int) error) {
 // bucketCommand runs `chatelaine bucket`.
 func (w *world) bucketCommand(args ...string) (stdout string, err error) {
 	w.t.Helper()
+	return w.bucketCommandWith(nil, args...)
+}
+
+// bucketCommandWith is bucketCommand with variables of the environment.
+func (w *world) bucketCommandWith(env []string, args ...string) (stdout string, err error) {
+	w.t.Helper()
 	cmd := exec.CommandContext(w.t.Context(), product, append([]string{"bucket"}, append(args, "--kms", w.kmsAddress())...)...)
+	cmd.Env = append(os.Environ(), env...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -45,7 +45,7 @@ func (w *world) secrets() [][]byte {
 		out = append(out, bytes.TrimSpace(pin))
 	}
 	for _, v := range w.cloud.env {
-		if secret, ok := strings.CutPrefix(v, "CHATELAINE_BACKEND_SECRET_ACCESS_KEY="); ok {
+		if name, secret, _ := strings.Cut(v, "="); strings.HasSuffix(name, "SECRET_ACCESS_KEY") {
 			out = append(out, []byte(secret))
 		}
 	}

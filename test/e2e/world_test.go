@@ -30,11 +30,15 @@ type cloud struct {
 	dir string   // what the provider can see; empty means the data folder's
 }
 
-// clouds are all that the product is tested on; files alone in a short run.
+// clouds are those that every test of them runs on: files alone in a short run, files and
+// MinIO in `make test`, and all that can be had in `make clouds`.
 func clouds() map[string]func(t *testing.T) cloud {
 	all := map[string]func(t *testing.T) cloud{"filestore": func(*testing.T) cloud { return cloud{} }}
 	if !testing.Short() {
 		all["minio"] = onMinIO
+	}
+	if allClouds() {
+		all["versitygw"], all["azurite"], all["gcs"] = onVersityGW, onAzurite, onFakeGCS
 	}
 	return all
 }
