@@ -105,7 +105,7 @@ adopt: ## adopt a bucket of 100,000 objects, killed ten times (OBJECTS=n)
 	CHATELAINE_ADOPT_OBJECTS=$(or $(OBJECTS),100000) $(GO) test -count=1 -timeout 2h -v -run KilledTenTimes ./test/e2e
 
 # What every cloud is tested for, by the tests of test/e2e that take them from one table.
-CLOUDS ?= OneEndpointServesManyClouds|BadRequestsAreRefused|EverythingIsReadAfterTheStateWasLost|NothingAcknowledgedIsLost|ClientsStoreAFolder
+CLOUDS ?= OneEndpointServesManyClouds|BadRequestsAreRefused|ABodyThatIsCut|EverythingIs|NothingAcknowledgedIsLost|ReplicasTakeTurns|OneOfManyCreates
 
 .PHONY: clouds
 clouds: test-parts ## run what runs on files and MinIO on every cloud, with uploads of 300 MB (CLOUDS=regexp)

@@ -34,7 +34,7 @@ func (m *manyClouds) begin(path string) (*upload, error) {
 		return nil, err
 	}
 	u := &upload{m: m, path: path, etags: map[int]string{}}
-	var begun struct{ UploadId string } //nolint:revive,staticcheck // S3's name
+	var begun struct{ UploadId string } //nolint:revive // S3's name
 	err = xml.Unmarshal(a.body, &begun)
 	u.id = begun.UploadId
 	return u, err
