@@ -69,13 +69,14 @@ func (s *Store) Get(ctx context.Context, id backends.ObjectID, opts *backends.Ge
 }
 
 // read opens a range of an object, which comes with the object's attributes. The SDK
-// compares the CRC32C of what comes whole.
+// compares the CRC32C of what comes whole. Bytes come as they are stored: the service
+// would unpack what others have put there with gzip, all of it whatever the range.
 func (s *Store) read(ctx context.Context, o *storage.ObjectHandle, r *backends.Range) (*backends.Object, error) {
 	offset, length, err := absolute(r)
 	if err != nil {
 		return nil, err
 	}
-	in, err := o.NewRangeReader(ctx, offset, length)
+	in, err := o.ReadCompressed(true).NewRangeReader(ctx, offset, length)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +95,7 @@ func (s *Store) read(ctx context.Context, o *storage.ObjectHandle, r *backends.R
 		Info: backends.Info{
 			Size: in.Attrs.Size, ETag: etagOf(in.Attrs.Generation), Modified: in.Attrs.LastModified,
 			Attributes: backends.Attributes{ContentType: in.Attrs.ContentType, Metadata: metadataOf(in.Metadata())},
+			Headers:    answerHeaders(answered(ctx)),
 		},
 		Range: rng,
 		Body:  &answerBody{ctx: ctx, rc: in, left: rng.Length},
@@ -156,7 +158,7 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 		return backends.Info{}, wrap(ctx, doing, err)
 	}
 	info := infoOf(attrs)
-	info.Attributes.ContentType = attrs.ContentType
+	info.Attributes.ContentType, info.Headers = attrs.ContentType, headersOf(attrs)
 	if err := opts.Conditions.CheckRead(info.ETag, info.Modified); err != nil {
 		return backends.Info{}, wrap(ctx, doing, err)
 	}

@@ -21,7 +21,7 @@ import (
 // maxObject is the largest object (Cloud Storage, "Quotas and limits").
 const maxObject = 5 << 40
 
-// Store is a backends.Store that is a Multiparter and a Copier too. Put and PutPart
+// Store is a backends.Store that is a Multiparter, a Copier and a Foreigner too. Put and PutPart
 // return only once Reader is no longer being read, also when their context is
 // cancelled: a Reader that blocks must itself end with the context.
 type Store struct {
@@ -34,6 +34,7 @@ var (
 	_ backends.Store       = (*Store)(nil)
 	_ backends.Multiparter = (*Store)(nil)
 	_ backends.Copier      = (*Store)(nil)
+	_ backends.Foreigner   = (*Store)(nil)
 )
 
 // New opens a store. It asks the service for nothing, Check does; but without a Secret

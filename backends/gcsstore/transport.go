@@ -108,6 +108,7 @@ func (c *conn) Read(p []byte) (int, error) {
 type budget struct {
 	mu   sync.Mutex
 	left int
+	read http.Header // of the last answer to a GET
 }
 
 type budgetKey struct{}
@@ -129,6 +130,23 @@ func (b *budget) spent() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.left <= 0
+}
+
+func (b *budget) keep(answer http.Header) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.read = answer
+}
+
+// answered has the headers of the last answer to a GET of a call: the SDK keeps some back.
+func answered(ctx context.Context) http.Header {
+	b, ok := ctx.Value(budgetKey{}).(*budget)
+	if !ok {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.read
 }
 
 func (b *budget) fill() {
@@ -183,7 +201,9 @@ func (t *budgeted) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = resp.Body.Close()
 		return nil, errUnread
 	}
-	if r.Method != http.MethodGet {
+	if r.Method == http.MethodGet {
+		b.keep(resp.Header)
+	} else {
 		b.fill()
 	}
 	resp.Body = &budgetBody{ReadCloser: resp.Body, budget: b}

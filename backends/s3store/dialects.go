@@ -184,7 +184,7 @@ func world() []Dialect {
 				"github.com/milvus-io/milvus pull 49978: trailers are refused", sourceRclone,
 			},
 			Note: "parts cannot be copied (issuetracker.google.com/issues/323465186), legal holds are not there; it alters the " +
-				"Accept-Encoding that requests sign (github.com/rclone/rclone issue 6670): gs:// is the way to use Google's storage",
+				"Accept-Encoding that requests sign (github.com/rclone/rclone issue 6670): gcs:// is the way to use Google's storage",
 		},
 	}
 }
