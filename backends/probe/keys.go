@@ -3,6 +3,7 @@ package probe
 import (
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 
 	"chatelaine/backends"
@@ -68,7 +69,29 @@ func (p *prober) leadingSlash() (Result, string) {
 func (p *prober) longKeys() (Result, string) {
 	flat := strings.Repeat("k", backends.MaxKey-len(p.prefix))
 	deep := strings.Repeat("0123456789abcde/", backends.MaxKey/16)[:backends.MaxKey-len(p.prefix)-1] + "x"
-	return p.apart(flat, deep)
+	result, detail := p.apart(flat, deep)
+	if result != No {
+		return result, detail
+	}
+	return No, p.longest(flat) + ", " + p.longest(deep)
+}
+
+// longest says how much of key the store takes. What it takes of one length it takes of
+// every shorter one, or the answer is merely one that it takes.
+func (p *prober) longest(key string) string {
+	what := "one segment"
+	if strings.Contains(key, "/") {
+		what = "segments of 15"
+	}
+	refused := sort.Search(len(key), func(n int) bool {
+		name := strings.TrimSuffix(key[:n+1], "/")
+		_, err := p.put(name, []byte("x"))
+		if err == nil { // a shorter one may be this one's folder
+			_, err = p.Store.Delete(p.ctx, p.id(name), nil)
+		}
+		return err != nil
+	})
+	return fmt.Sprintf("%s: at most %d bytes with the trial's prefix", what, len(p.prefix)+refused)
 }
 
 func (p *prober) listTrials() []trial {

@@ -394,3 +394,27 @@ func TestWhatCannotBeRemovedIsNamed(t *testing.T) {
 		t.Errorf("left: %q", r.Left)
 	}
 }
+
+// short is a store that takes keys up to a length.
+type short struct {
+	*memstore.Store
+	most int
+}
+
+func (s *short) Put(ctx context.Context, id backends.ObjectID, b backends.Body, o *backends.PutOptions) (backends.Written, error) {
+	if len(id.Key) > s.most {
+		return backends.Written{}, backends.ErrInvalidName
+	}
+	return s.Store.Put(ctx, id, b, o)
+}
+
+func TestTheLongestKeyIsFound(t *testing.T) {
+	for most, want := range map[int]string{
+		backends.MaxKey: "", backends.MaxKey - 1: "one segment: at most 1023 bytes", 700: "one segment: at most 700 bytes",
+	} {
+		f := probe.Run(t.Context(), probe.Config{Store: &short{memstore.New(), most}, Only: []string{"keys-long"}}).Find("keys-long")
+		if !strings.HasPrefix(f.Detail, want) || (want == "") != (f.Result == probe.Yes) {
+			t.Errorf("at most %d: got %+v, want %q", most, f, want)
+		}
+	}
+}

@@ -23,7 +23,8 @@ versions and locks. It compares that with what is known of the backend's dialect
 and says what the gateway will therefore refuse.
 
 NAME is a backend of the gateway's configuration; a URL is one that it may have
-(s3://host:port?dialect=minio, file:///folder, azure://…), with the account in
+(s3://host:port?dialect=minio, file:///folder, azure://account.blob.core.windows.net,
+gcs://project?location=europe-west3), with the account in
 CHATELAINE_BACKEND_ACCESS_KEY_ID and CHATELAINE_BACKEND_SECRET_ACCESS_KEY.
 
 It makes buckets named chatelaine-check-… and deletes them again, also after Ctrl-C. With
