@@ -143,7 +143,8 @@ type Info struct {
 
 // Object is an answer to Get. The caller closes Body, also when it has not read
 // all of it. Range is what Body yields, in absolute offsets: never negative, and
-// the whole object where no range was asked for.
+// the whole object where no range was asked for. A Body that ends before all of that
+// has come fails: with ErrUnavailable, where a network lies between.
 type Object struct {
 	Info
 	Range Range

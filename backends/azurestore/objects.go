@@ -229,7 +229,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	case err == nil:
 		return n, nil
 	case err == io.EOF, err == io.ErrUnexpectedEOF: //nolint:errorlint // both come bare
-		return n, fmt.Errorf("azurestore: reading an object: %d bytes are missing: %w", b.left, io.ErrUnexpectedEOF)
+		return n, fmt.Errorf("azurestore: reading an object: %d bytes are missing: %w: %w", b.left, backends.ErrUnavailable, io.ErrUnexpectedEOF)
 	}
 	return n, wrap(b.ctx, "reading an object", err)
 }

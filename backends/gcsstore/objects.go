@@ -135,7 +135,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF) && b.left == 0:
 		return n, io.EOF
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return n, fmt.Errorf("gcsstore: reading an object: %d bytes are missing: %w", b.left, io.ErrUnexpectedEOF)
+		return n, fmt.Errorf("gcsstore: reading an object: %d bytes are missing: %w: %w", b.left, backends.ErrUnavailable, io.ErrUnexpectedEOF)
 	}
 	return n, wrap(b.ctx, "reading an object", err)
 }

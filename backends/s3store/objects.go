@@ -166,7 +166,7 @@ func (b *body) Read(p []byte) (int, error) {
 	case err == nil:
 		return n, nil
 	case err == io.EOF, err == io.ErrUnexpectedEOF: //nolint:errorlint // both come bare
-		return n, fmt.Errorf("s3store: reading an object: %d bytes are missing: %w", b.left, io.ErrUnexpectedEOF)
+		return n, fmt.Errorf("s3store: reading an object: %d bytes are missing: %w: %w", b.left, backends.ErrUnavailable, io.ErrUnexpectedEOF)
 	}
 	return n, fmt.Errorf("s3store: reading an object: %w", classify(b.ctx, backends.ErrNotFound, err))
 }
