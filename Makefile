@@ -91,6 +91,13 @@ WIRE_ATTACKS ?= 13000
 hostile: ## attack as a provider would, ATTACKS times, and print what came of it
 	$(GO) test -count=1 -timeout 2h -v -run 'Attacks' ./test/hostile -args -attacks $(ATTACKS) -wire-attacks $(WIRE_ATTACKS)
 
+SOAK ?= 30m
+
+.PHONY: soak
+soak: ## run everything for SOAK with all that can go wrong, and see that nothing is lost or grows
+	test/tools/install.sh softhsm2
+	$(GO) test -count=1 -timeout 12h -v -run Grows ./test/soak -args -soak $(SOAK)
+
 .PHONY: mutation
 mutation: ## switch off each verification of the format in turn and see the tests fail
 	$(GO) test -count=1 -timeout 3h -v ./test/mutation -args -every

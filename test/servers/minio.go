@@ -123,17 +123,28 @@ func again(try func() (*S3, *process, error)) (*S3, func(), error) {
 }
 
 func tryMinIO(ctx context.Context, path, dir string) (*S3, *process, error) {
+	s := newMinIO(dir)
+	p, err := s.launch(ctx, path, dir)
+	if err != nil {
+		return nil, p, err
+	}
+	return s, p, nil
+}
+
+func newMinIO(dir string) *S3 {
+	return &S3{
+		Region: "us-east-1", AccessKeyID: rand.Text(), SecretAccessKey: rand.Text(),
+		Dir: filepath.Join(dir, "objects"),
+	}
+}
+
+// launch runs MinIO on what is in s.Dir, at a free port, and returns once it is ready.
+func (s *S3) launch(ctx context.Context, path, dir string) (*process, error) {
 	address, err := freeAddress()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	s := &S3{
-		Endpoint:        "http://" + address,
-		Region:          "us-east-1",
-		AccessKeyID:     rand.Text(),
-		SecretAccessKey: rand.Text(),
-		Dir:             filepath.Join(dir, "objects"),
-	}
+	s.Endpoint = "http://" + address
 	cmd := exec.Command(path, "server", "--quiet", "--address", address, s.Dir)
 	cmd.Dir = dir
 	cmd.Env = append(bareEnvironment(),
@@ -146,13 +157,56 @@ func tryMinIO(ctx context.Context, path, dir string) (*S3, *process, error) {
 	)
 	p, err := start("minio", filepath.Join(dir, "minio.log"), cmd)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := p.await(ctx, s.ready); err != nil {
 		p.stop()
-		return nil, p, err
+		return p, err
 	}
-	return s, p, nil
+	return p, nil
+}
+
+// Mortal is a MinIO that is killed and comes back. One goroutine may use it.
+type Mortal struct {
+	S3
+
+	path, dir string
+	process   *process
+}
+
+// NewMortal is like MinIO.
+func NewMortal(t testing.TB) *Mortal {
+	t.Helper()
+	path, err := binary(t.Context(), "minio", "CHATELAINE_MINIO")
+	if err != nil {
+		unavailable(t, err)
+	}
+	dir := t.TempDir()
+	m := &Mortal{S3: *newMinIO(dir), path: path, dir: dir}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.process.stop() })
+	return m
+}
+
+// Kill is kill -9. It returns when the process is gone.
+func (m *Mortal) Kill() {
+	_ = m.process.proc.Kill()
+	<-m.process.done
+}
+
+// Start starts it on the objects that it has. Its Endpoint is another one then.
+func (m *Mortal) Start(ctx context.Context) error {
+	_, stop, err := again(func() (*S3, *process, error) {
+		p, err := m.launch(ctx, m.path, m.dir)
+		if err == nil {
+			m.process = p
+		}
+		return &m.S3, p, err
+	})
+	_ = stop // Kill and the end of the test do it
+	return err
 }
 
 // bareEnvironment is the environment without what configures a MinIO.

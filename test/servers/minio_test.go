@@ -46,3 +46,26 @@ func TestServerThatEndsAtOnceIsAnErrorWithItsOutput(t *testing.T) {
 		t.Errorf("got %v, want an error with the server's output", err)
 	}
 }
+
+func TestAMortalComesBackWithItsObjects(t *testing.T) {
+	m := NewMortal(t)
+	mark := filepath.Join(m.Dir, "bucket")
+	if err := os.Mkdir(mark, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.Kill()
+	if _, err := http.Get(m.Endpoint + "/"); err == nil {
+		t.Error("it answers after Kill")
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Get(m.Endpoint + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if _, err := os.Stat(mark); err != nil {
+		t.Error(err)
+	}
+}
