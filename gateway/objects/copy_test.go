@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
+	"io"
 	"testing"
 
 	"go.uber.org/zap"
@@ -229,5 +231,15 @@ func TestUploadsLeaveNoVersionsOfTheirStash(t *testing.T) {
 	listed, err := w.ListVersions(t.Context(), VersionsRequest{Bucket: w.bucket})
 	if err != nil || len(listed.Versions) != 1 || listed.Versions[0].Size != 5*mib+10 {
 		t.Errorf("listed %+v, error %v", listed, err)
+	}
+}
+
+func TestABodyThatAStoreHasCutIsNotTheClientsFault(t *testing.T) {
+	cut := fmt.Errorf("reading: %w: %w", backends.ErrUnavailable, io.ErrUnexpectedEOF)
+	if err := shortBody(cut); errors.Is(err, sealed.ErrShortBody) || !errors.Is(err, backends.ErrUnavailable) {
+		t.Errorf("cut by a store: got %v, want ErrUnavailable", err)
+	}
+	if err := shortBody(io.ErrUnexpectedEOF); !errors.Is(err, sealed.ErrShortBody) {
+		t.Errorf("cut by the client: got %v, want ErrShortBody", err)
 	}
 }

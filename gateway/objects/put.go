@@ -93,8 +93,10 @@ func (r PutRequest) hold() (PutRequest, error) {
 	return r, nil
 }
 
+// shortBody is what a body that ended early says: its sender is to blame, unless it is a
+// copy's, which a store has cut.
 func shortBody(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && !errors.Is(err, backends.ErrUnavailable) {
 		return fmt.Errorf("objects: holding a body: %w", sealed.ErrShortBody)
 	}
 	return fmt.Errorf("objects: reading a body: %w", err)
