@@ -196,7 +196,7 @@ func unreachable() []Reach {
 func topLevel() []string {
 	return []string{
 		"cmd", "gateway", "kms", "backends", "hsm", "test", "deploy",
-		"go.mod", "go.sum", "README.md", "LICENSE", "Makefile", ".ci", ".gitignore", ".golangci.yml",
+		"go.mod", "go.sum", "README.md", "SECURITY.md", "LICENSE", "Makefile", ".ci", ".gitignore", ".golangci.yml",
 	}
 }
 
