@@ -171,7 +171,7 @@ func (a *adoption) state() *keys.AdoptionState {
 
 // visitAll visits page by page. An error ends it: what is of one object alone is none.
 func (a *adoption) visitAll(ctx context.Context) error {
-	opts := backends.ListOptions{After: a.told.Position, Limit: a.limits.page}
+	opts := backends.ListOptions{After: a.state().Position, Limit: a.limits.page}
 	for {
 		page, err := a.store.List(ctx, a.bucket.StoreName, &opts)
 		if err != nil {

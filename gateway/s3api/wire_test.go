@@ -396,7 +396,7 @@ func TestARefusedBodyIsReadWithinBounds(t *testing.T) {
 }
 
 func TestAStalledBodyIsCut(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Stall = 50 * time.Millisecond })
+	w := newWorld(t, func(c *Config) { c.Stall = 300 * time.Millisecond })
 	for code, secret := range map[string]string{"RequestTimeout": annSecret, "SignatureDoesNotMatch": "wrong"} {
 		conn, in := w.raw()
 		r := w.request(sent{method: "PUT", path: "/bucket/k", body: strings.Repeat("x", 1000), hash: unsigned, key: annKey, secret: secret})
