@@ -34,8 +34,8 @@ func drip(conn net.Conn, text string, every, longest time.Duration) time.Duratio
 // as stalled. The limits are shorter than the product's; without them, each of these
 // connections would stay until the test gives up.
 func TestClientsThatTrickleAreCut(t *testing.T) {
-	const stall, every, longest = 200 * time.Millisecond, 40 * time.Millisecond, 20 * time.Second
-	w := newWorld(t, func(o *options) { o.server.ReadHeader, o.gateway.Stall = 400*time.Millisecond, stall })
+	const stall, every, longest = 500 * time.Millisecond, 40 * time.Millisecond, 25 * time.Second
+	w := newWorld(t, func(o *options) { o.server.ReadHeader, o.gateway.Stall = 2*time.Second, stall })
 	form := "POST /" + bucket + " HTTP/1.1\r\nhost: gateway.test\r\ncontent-length: 100000\r\ncontent-type: multipart/form-data; boundary=b\r\n\r\n"
 	long := func(s shot) string {
 		return strings.Replace(s.text(), "content-length: 0", "content-length: 100000", 1)
@@ -76,7 +76,7 @@ func TestClientsThatTrickleAreCut(t *testing.T) {
 
 // TestAClientThatDoesNotReadIsCut asks for an object and takes nothing of it.
 func TestAClientThatDoesNotReadIsCut(t *testing.T) {
-	w := newWorld(t, func(o *options) { o.gateway.Stall = 300 * time.Millisecond })
+	w := newWorld(t, func(o *options) { o.gateway.Stall = 2 * time.Second })
 	w.wants(put("large", strings.Repeat("x", 32<<20)), 200, "")
 	conn := w.dial()
 	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
@@ -84,7 +84,7 @@ func TestAClientThatDoesNotReadIsCut(t *testing.T) {
 	}
 	_, _ = io.WriteString(conn, shot{method: "GET", path: "/" + bucket + "/large"}.text())
 	gone := false
-	for range 200 { // the gateway has hung up once it refuses what is written to it
+	for range 500 { // the gateway has hung up once it refuses what is written to it
 		time.Sleep(50 * time.Millisecond)
 		if _, err := io.WriteString(conn, "x"); err != nil {
 			gone = true
@@ -92,6 +92,6 @@ func TestAClientThatDoesNotReadIsCut(t *testing.T) {
 		}
 	}
 	if !gone {
-		t.Error("a client that reads nothing is still waited for after ten seconds")
+		t.Error("a client that reads nothing is still waited for after 25 seconds")
 	}
 }
