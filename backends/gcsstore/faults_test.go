@@ -159,6 +159,7 @@ func faulty(t *testing.T) (*gcsstore.Store, *between, backends.ObjectID) {
 	cfg := configOf(s)
 	cfg.Endpoint = b.url
 	store := open(t, cfg)
+	store.Hasten()
 	if err := store.CreateBucket(t.Context(), "bucket"); err != nil {
 		t.Fatal(err)
 	}
@@ -194,8 +195,8 @@ func lacks(t *testing.T, s *gcsstore.Store, id backends.ObjectID) {
 	}
 }
 
-// threeChunks is a large body.
-func threeChunks() string { return strings.Repeat("0123456789abcdef", 20<<16) }
+// threeChunks is a body of two small chunks and a half.
+func threeChunks() string { return strings.Repeat("0123456789abcdef", gcsstore.SmallChunk*5/2/16) }
 
 func TestFaultsAreRepeatedAndHaveOneEffect(t *testing.T) {
 	t.Parallel()
@@ -230,6 +231,32 @@ func TestFaultsAreRepeatedAndHaveOneEffect(t *testing.T) {
 		}
 		b.with(nil)
 		holds(t, s, id, c.body)
+	}
+}
+
+// All other tests of faults have small chunks and short pauses.
+func TestChunksAreOf8MiBAndAreRepeated(t *testing.T) {
+	t.Parallel()
+	server := servers.FakeGCS(t)
+	b := newBetween(t, server)
+	cfg := configOf(server)
+	cfg.Endpoint = b.url
+	s, id := open(t, cfg), backends.ObjectID{Bucket: "bucket", Key: "key"}
+	if err := s.CreateBucket(t.Context(), "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	for size, chunks := range map[int]int{8<<20 - 1: 0, 8<<20 + 1: 2} {
+		b.with(hits("chunk", 1, 1, status(http.StatusServiceUnavailable)))
+		body := strings.Repeat("x", size)
+		want := chunks
+		if chunks > 0 {
+			want++ // the last one is repeated
+		}
+		if _, err := s.Put(t.Context(), id, text(body), nil); err != nil || b.count("chunk") != want {
+			t.Errorf("%d bytes: %v, in %d chunks, want %d", size, err, b.count("chunk"), want)
+		}
+		b.with(nil)
+		holds(t, s, id, body)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 
 	"cloud.google.com/go/storage"
+	"github.com/googleapis/gax-go/v2"
 	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
 
@@ -28,6 +29,7 @@ type Store struct {
 	cfg       Config
 	client    *storage.Client
 	transport *http.Transport
+	chunk     int // maxChunk; less in tests
 }
 
 var (
@@ -44,7 +46,7 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("gcsstore: checking the configuration: %w", err)
 	}
-	s := &Store{cfg: cfg, transport: newTransport(cfg.Stall)}
+	s := &Store{cfg: cfg, transport: newTransport(cfg.Stall), chunk: maxChunk}
 	authorized, err := cfg.authorize(ctx, s.transport)
 	if err != nil {
 		return nil, fmt.Errorf("gcsstore: opening project %q: %w", cfg.Project, err)
@@ -59,8 +61,12 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gcsstore: opening project %q: %w", cfg.Project, err)
 	}
-	s.client.SetRetry(storage.WithPolicy(storage.RetryAlways), storage.WithBackoff(backoff()), storage.WithErrorFunc(again))
+	s.retry(backoff())
 	return s, nil
+}
+
+func (s *Store) retry(pauses gax.Backoff) {
+	s.client.SetRetry(storage.WithPolicy(storage.RetryAlways), storage.WithBackoff(pauses), storage.WithErrorFunc(again))
 }
 
 // Check lists buckets. Credentials that may not do that are fine: the service knew them

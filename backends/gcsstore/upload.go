@@ -45,8 +45,8 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 type writerOnly struct{ io.Writer }
 
 // chunkOf is more than the body where that fits, so that it goes out in one request.
-func chunkOf(size int64) int {
-	return int(min(maxChunk, (size+step)/step*step))
+func (s *Store) chunkOf(size int64) int {
+	return int(min(int64(s.chunk), (size+step)/step*step))
 }
 
 // upload writes an object, whole or not at all. A body of a chunk or less goes out in one
@@ -60,7 +60,7 @@ func (s *Store) upload(ctx context.Context, at place, body backends.Body, props 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out := w.guard(s.object(at)).NewWriter(ctx)
-	out.ContentType, out.Metadata, out.ChunkSize = props.contentType, props.metadata, chunkOf(body.Size)
+	out.ContentType, out.Metadata, out.ChunkSize = props.contentType, props.metadata, s.chunkOf(body.Size)
 	in := &bodyReader{r: body.Exactly()}
 	_, err := io.CopyBuffer(writerOnly{out}, in, make([]byte, min(step, max(body.Size, 512))))
 	if err != nil {
