@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -131,4 +133,51 @@ func TestABucketOfGoogleCloudStorageIsAdopted(t *testing.T) {
 		}
 		_ = out.Body.Close()
 	}
+}
+
+// backendCheck runs `chatelaine backend check` and wants it to find that all is well but
+// for what the cloud is known not to have, and to clean up.
+func backendCheck(t *testing.T, on cloud, lacks ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), product, "backend", "check", "--json", on.url)
+	cmd.Env = append(os.Environ(), on.env...)
+	var progress bytes.Buffer
+	cmd.Stderr = &progress
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s%s", err, out, progress.String())
+	}
+	var answer struct {
+		Safe     bool
+		Left     []string
+		Findings []struct{ Name, Result, Detail string }
+	}
+	if err := json.Unmarshal(out, &answer); err != nil || !answer.Safe || len(answer.Left) > 0 || len(answer.Findings) < 30 {
+		t.Errorf("%v: %s", err, out)
+	}
+	for _, f := range answer.Findings {
+		want := "yes"
+		if slices.Contains(lacks, f.Name) {
+			want = "no"
+		}
+		if f.Result != want {
+			t.Errorf("%s: %s (%s), want %s", f.Name, f.Result, f.Detail, want)
+		}
+	}
+}
+
+func TestBackendCheckOnGoogleCloudStorage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs fake-gcs-server")
+	}
+	t.Parallel()
+	backendCheck(t, onFakeGCS(t), "etag-md5", "tags", "versions", "locks")
+}
+
+func TestBackendCheckOnAzure(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs Azurite")
+	}
+	t.Parallel()
+	backendCheck(t, onAzurite(t), "etag-md5", "keys-long", "tags", "versions", "locks")
 }
