@@ -40,7 +40,11 @@ func gatewayCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			takeForeignLines(logger)
+			restore, err := takeForeignLines(logger)
+			if err != nil {
+				return err
+			}
+			defer restore()
 			return runGateway(cmd.Context(), c, logger)
 		},
 	}

@@ -43,7 +43,11 @@ func kmsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			takeForeignLines(logger)
+			restore, err := takeForeignLines(logger)
+			if err != nil {
+				return err
+			}
+			defer restore()
 			return runKMS(cmd.Context(), c, recovering, logger)
 		},
 	}

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"log"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -38,19 +36,34 @@ func newLogger(w io.Writer, level, format, process string) (*zap.Logger, error) 
 // maxForeignLine is the longest line that libraries may log, in bytes.
 const maxForeignLine = 500
 
-// foreignLines are what libraries log by themselves: net/http prints what a cloud has
-// sent unasked. Such text becomes one line of bounded length, with nothing in it that
-// could pass for another.
-type foreignLines struct{ logger *zap.Logger }
-
-func (f foreignLines) Write(line []byte) (int, error) {
-	text := bytes.TrimSuffix(line, []byte("\n"))
-	f.logger.Warn("a library says", zap.ByteString("text", text[:min(len(text), maxForeignLine)]), zap.Int("length", len(text)))
-	return len(line), nil
+// takeForeignLines makes the standard logger write to logger, until restore is called.
+// net/http prints there what a cloud has sent unasked: such text becomes one line of
+// bounded length, with nothing in it that could pass for another.
+func takeForeignLines(logger *zap.Logger) (restore func(), err error) {
+	return zap.RedirectStdLogAt(foreign(logger), zapcore.WarnLevel)
 }
 
-// takeForeignLines makes the standard logger write to logger.
-func takeForeignLines(logger *zap.Logger) {
-	log.SetFlags(0)
-	log.SetOutput(foreignLines{logger.Named("library")})
+func foreign(logger *zap.Logger) *zap.Logger {
+	return logger.Named("library").WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return boundedCore{c} }))
+}
+
+// boundedCore cuts messages to maxForeignLine.
+type boundedCore struct{ zapcore.Core }
+
+func (b boundedCore) With(fields []zapcore.Field) zapcore.Core {
+	return boundedCore{b.Core.With(fields)}
+}
+
+func (b boundedCore) Check(e zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if b.Enabled(e.Level) {
+		return to.AddCore(e, b)
+	}
+	return to
+}
+
+func (b boundedCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	if n := len(e.Message); n > maxForeignLine {
+		e.Message, fields = e.Message[:maxForeignLine], append(fields, zap.Int("length", n))
+	}
+	return b.Core.Write(e, fields)
 }

@@ -63,7 +63,11 @@ func upCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			takeForeignLines(logger)
+			restore, err := takeForeignLines(logger)
+			if err != nil {
+				return err
+			}
+			defer restore()
 			return up(cmd.Context(), o, c, logger, cmd.OutOrStdout())
 		},
 	}
