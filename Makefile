@@ -12,7 +12,7 @@ KEK    ?= softhsm
 SLOW := chatelaine/test/|chatelaine/gateway/sealed$$
 
 # Everything runs, always: a cached pass says nothing of this machine.
-TEST := $(GO) test -count=1 -p 2 -timeout 15m
+TEST := $(GO) test -count=1 -p 2 -timeout 25m
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
