@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -20,11 +21,21 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
-// maxPut is what Put Blob takes in one request (Azure, "Scalability and performance
-// targets for Blob Storage").
-const maxPut = 5000 << 20
+const (
+	// maxPut is what Put Blob takes in one request (Azure, "Scalability and performance
+	// targets for Blob Storage").
+	maxPut = 5000 << 20
+
+	// A client waits at the other end: what takes longer than these is better told.
+	maxRetries = 3
+	firstDelay = 100 * time.Millisecond
+	maxDelay   = time.Second
+
+	idleTimeout = 25 * time.Second
+)
 
 // Store is a backends.Store that is a Multiparter and a Copier too. Put and PutPart
 // return only once Reader is no longer being read, also when their context is
@@ -49,9 +60,9 @@ func New(cfg Config) (*Store, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("azurestore: checking the configuration: %w", err)
 	}
-	s := &Store{cfg: cfg, transport: newTransport(cfg.Stall)}
+	s := &Store{cfg: cfg, transport: cloud.NewTransport(cfg.Stall, idleTimeout)}
 	options := &service.ClientOptions{ClientOptions: azcore.ClientOptions{
-		Transport: &http.Client{Transport: s.transport, CheckRedirect: noRedirect},
+		Transport: &http.Client{Transport: s.transport, CheckRedirect: cloud.NoRedirect},
 		Retry: policy.RetryOptions{
 			MaxRetries: maxRetries, RetryDelay: firstDelay, MaxRetryDelay: maxDelay,
 		},
@@ -100,8 +111,6 @@ func (s *Store) blob(bucket, name string) *blockblob.Client {
 func once(ctx context.Context) context.Context {
 	return policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: -1})
 }
-
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 func deref[T any](p *T) (v T) {
 	if p != nil {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/api/option"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 // maxObject is the largest object (Cloud Storage, "Quotas and limits").
@@ -46,13 +47,13 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("gcsstore: checking the configuration: %w", err)
 	}
-	s := &Store{cfg: cfg, transport: newTransport(cfg.Stall), chunk: maxChunk}
+	s := &Store{cfg: cfg, transport: cloud.NewTransport(cfg.Stall, idleTimeout), chunk: maxChunk}
 	authorized, err := cfg.authorize(ctx, s.transport)
 	if err != nil {
 		return nil, fmt.Errorf("gcsstore: opening project %q: %w", cfg.Project, err)
 	}
 	s.client, err = storage.NewClient(ctx,
-		option.WithHTTPClient(&http.Client{Transport: &budgeted{authorized}, CheckRedirect: noRedirect}),
+		option.WithHTTPClient(&http.Client{Transport: &budgeted{authorized}, CheckRedirect: cloud.NoRedirect}),
 		option.WithoutAuthentication(), // the transport sees to it
 		option.WithEndpoint(cfg.Endpoint+"/storage/v1/"),
 		storage.WithXMLReads(), // their answers have the metadata
@@ -107,8 +108,6 @@ func (s *Store) object(at place) *storage.ObjectHandle {
 // once is for requests that must not be repeated: what one whose answer was lost has
 // done would be taken for what somebody else did.
 func once() storage.RetryOption { return storage.WithPolicy(storage.RetryNever) }
-
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 func firstError(errs ...error) error {
 	for _, err := range errs {

@@ -2,11 +2,9 @@ package gcsstore
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -26,13 +24,7 @@ const (
 	// refill is how many bytes of an answer earn a new budget.
 	refill = 1 << 20
 
-	idlePerHost = 256
 	idleTimeout = 90 * time.Second
-	dialTimeout = 10 * time.Second
-	// patience times Stall is how long an answer may take to begin: the service copies
-	// and composes before it.
-	patience   = 5
-	bufferSize = 256 << 10
 )
 
 var (
@@ -48,59 +40,6 @@ func backoff() gax.Backoff {
 // again says what the SDK repeats. It keeps no count of its own for uploads and reads:
 // budgeted does.
 func again(err error) bool { return !errors.Is(err, errSpent) && storage.ShouldRetry(err) }
-
-// newTransport speaks HTTP/1.1 only: one connection for each request is what makes large
-// transfers fast.
-func newTransport(stall time.Duration) *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
-	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &conn{Conn: c, stall: stall}, nil
-		},
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		Protocols:              protocols,
-		DisableCompression:     true,
-		MaxIdleConnsPerHost:    idlePerHost,
-		IdleConnTimeout:        min(idleTimeout, stall),
-		TLSHandshakeTimeout:    dialTimeout,
-		ResponseHeaderTimeout:  patience * stall,
-		MaxResponseHeaderBytes: 256 << 10,
-		ReadBufferSize:         bufferSize,
-		WriteBufferSize:        bufferSize,
-	}
-}
-
-// conn gives up a peer that takes nothing for as long as stall, or that sends nothing
-// for so much longer that it cannot be at work.
-type conn struct {
-	net.Conn
-	stall time.Duration
-}
-
-func (c *conn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
-		return 0, err
-	}
-	// An answer is waited for from the last byte of its request on.
-	if err := c.SetReadDeadline(time.Now().Add((patience + 1) * c.stall)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
-}
-
-func (c *conn) Read(p []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add((patience + 1) * c.stall)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Read(p)
-}
 
 // budget is what one call of the contract may fail in a row. The SDK counts attempts
 // at some requests only: it would repeat an upload for half a minute, and a read whose

@@ -1,4 +1,9 @@
-package azurestore
+// Package cloud is what the drivers of clouds with a protocol of their own have in
+// common: connections that give up a peer that stalls, the errors of the contract,
+// uploads whose parts are objects, and pages of listings.
+//
+// It refuses to know any cloud, and its SDK.
+package cloud
 
 import (
 	"context"
@@ -8,26 +13,25 @@ import (
 	"time"
 )
 
-// A client waits at the other end: what takes longer than these is better told.
 const (
-	maxRetries = 3
-	firstDelay = 100 * time.Millisecond
-	maxDelay   = time.Second
-
 	idlePerHost = 256
-	idleTimeout = 25 * time.Second
 	dialTimeout = 10 * time.Second
-	// patience times Stall is how long an answer may take to begin: the service copies
-	// blocks before it.
+	keepAlive   = 15 * time.Second
+	// patience times stall is how long an answer may take to begin: the service copies
+	// and puts together before it.
 	patience   = 5
 	bufferSize = 256 << 10
+	maxHeader  = 256 << 10
 )
 
-// newTransport speaks HTTP/1.1 only, as the service does.
-func newTransport(stall time.Duration) *http.Transport {
+// NewTransport speaks HTTP/1.1 only: one connection for each request is what makes large
+// transfers fast. A connection on which nothing moves for as long as stall is given up, but
+// an answer may take five times that to begin. One that is idle is kept for idle, or for
+// stall where that is shorter. It follows the proxy of the environment, and wants TLS 1.2.
+func NewTransport(stall, idle time.Duration) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -41,14 +45,18 @@ func newTransport(stall time.Duration) *http.Transport {
 		Protocols:              protocols,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idlePerHost,
-		IdleConnTimeout:        min(idleTimeout, stall),
+		IdleConnTimeout:        min(idle, stall),
 		TLSHandshakeTimeout:    dialTimeout,
 		ResponseHeaderTimeout:  patience * stall,
-		MaxResponseHeaderBytes: 256 << 10,
+		MaxResponseHeaderBytes: maxHeader,
 		ReadBufferSize:         bufferSize,
 		WriteBufferSize:        bufferSize,
 	}
 }
+
+// NoRedirect is a CheckRedirect that follows none: what a service redirects to would see
+// the credentials.
+func NoRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // conn gives up a peer that takes nothing for as long as stall, or that sends nothing
 // for so much longer that it cannot be at work.
