@@ -61,7 +61,7 @@ type Options struct {
 	// UploadsInOnePage: ListUploads orders those of one key as it likes, and has no pages
 	// (versitygw).
 	UploadsInOnePage bool
-	// DeletesCollide: a Put during a Delete of the same key may fail with ErrInvalidName,
+	// DeletesCollide: a Put during a Delete of the same key may fail with ErrUnavailable,
 	// as the folder of the key comes and goes (versitygw).
 	DeletesCollide bool
 	// CutsLinger: a body that was cut off keeps its bucket from being deleted for a

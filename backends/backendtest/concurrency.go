@@ -143,7 +143,7 @@ func concurrentDeletes(f *fixture) {
 				_, err = f.store.Delete(f.Context(), f.id("a/key"), nil)
 			case 1:
 				_, err = f.putIf("a/key", []byte("data"), backends.Conditions{})
-				if f.opts.DeletesCollide && errors.Is(err, backends.ErrInvalidName) {
+				if f.opts.DeletesCollide && errors.Is(err, backends.ErrUnavailable) {
 					err = nil
 				}
 			default:

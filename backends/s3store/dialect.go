@@ -77,6 +77,9 @@ type Dialect struct {
 	// CreatesAgain: CreateBucket of a bucket that is there succeeds, so it is looked for
 	// first.
 	CreatesAgain bool `json:"creates_again,omitempty"`
+	// FoldersCollide: a write is refused as one to a folder when a delete beside it took its
+	// folder away. It is tried again.
+	FoldersCollide bool `json:"folders_collide,omitempty"`
 	// EncodesUnasked: names in listings of uploads are encoded as asked, and the answer
 	// does not say so.
 	EncodesUnasked bool `json:"encodes_unasked,omitempty"`

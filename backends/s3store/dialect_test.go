@@ -1,10 +1,13 @@
 package s3store
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"chatelaine/backends"
@@ -252,5 +255,61 @@ func TestTagsAndLocksAreRefusedWhereTheDialectHasNone(t *testing.T) {
 		if err := write(backends.Attributes{Lock: backends.Lock{Hold: true}}); !errors.Is(err, backends.ErrNoLock) {
 			t.Errorf("%s with a hold: got %v, want ErrNoLock", name, err)
 		}
+	}
+}
+
+// folders answers writes as versitygw does whose folder goes, as often as said; then it
+// takes them. Listings have one key if below says so.
+func folders(refusals int, below bool) (http.HandlerFunc, *atomic.Int32) {
+	var writes atomic.Int32
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		switch {
+		case r.Method == http.MethodGet && below:
+			_, _ = io.WriteString(w, "<ListBucketResult><Name>bucket</Name><KeyCount>1</KeyCount><Contents><Key>key/x</Key><Size>1</Size></Contents></ListBucketResult>")
+		case r.Method == http.MethodGet:
+			_, _ = io.WriteString(w, "<ListBucketResult><Name>bucket</Name><KeyCount>0</KeyCount></ListBucketResult>")
+		case int(writes.Add(1)) <= refusals:
+			w.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(w, "<Error><Code>ExistingObjectIsDirectory</Code></Error>")
+		default:
+			w.Header().Set("ETag", `"e"`)
+		}
+	}, &writes
+}
+
+func TestAWriteWhoseFolderWentIsSentAgainAndIsNoBadName(t *testing.T) {
+	large := make([]byte, smallBody+1)
+	for name, c := range map[string]struct {
+		dialect  string
+		refusals int
+		below    bool
+		body     []byte
+		attempts int32
+		want     error
+	}{
+		"once":                {"versitygw", 1, false, []byte("x"), 2, nil},
+		"always":              {"versitygw", 99, false, []byte("x"), attempts, backends.ErrUnavailable},
+		"a body that is gone": {"versitygw", 1, false, large, 1, backends.ErrUnavailable},
+		"keys below":          {"versitygw", 99, true, []byte("x"), attempts, backends.ErrInvalidName},
+		"another server":      {"minio", 99, false, []byte("x"), 1, backends.ErrInvalidName},
+	} {
+		t.Run(name, func(t *testing.T) {
+			handler, writes := folders(c.refusals, c.below)
+			s, _ := rerouted(t, Config{Dialect: c.dialect, Endpoint: "http://h", PathStyle: true}, handler)
+			_, err := s.Put(t.Context(), backends.ObjectID{Bucket: "bucket", Key: "key"}, backends.Body{Reader: bytes.NewReader(c.body), Size: int64(len(c.body))}, nil)
+			if !errors.Is(err, c.want) || writes.Load() != c.attempts {
+				t.Errorf("got %v after %d writes, want %v after %d", err, writes.Load(), c.want, c.attempts)
+			}
+		})
+	}
+}
+
+func TestACompletionWhoseFolderWentIsUnavailable(t *testing.T) {
+	handler, _ := folders(99, false)
+	s, _ := rerouted(t, Config{Dialect: "versitygw", Endpoint: "http://h", PathStyle: true}, handler)
+	_, err := s.Complete(t.Context(), backends.UploadID{Bucket: "bucket", Key: "key", ID: "id"}, []backends.Part{{Number: 1, ETag: "e"}}, backends.Conditions{})
+	if !errors.Is(err, backends.ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
 	}
 }

@@ -71,8 +71,8 @@ func servers() []Dialect {
 			Name: "versitygw", Addressing: both, Checksum: CRC64NVME,
 			IfNoneMatch: Yes, IfMatch: Yes, IfOnComplete: Yes, IfOnDelete: No, IfOnCopy: No,
 			LeadingSlash: No, PathKeys: Yes, ETag: "md5", MaxParts: 10000, EqualParts: No, Copies: Yes, Versions: No,
-			OwnConditions: true,
-			Sources:       []string{sourceTried + " (1.8.0, posix)"},
+			OwnConditions: true, FoldersCollide: true,
+			Sources: []string{sourceTried + " (1.8.0, posix)"},
 			Note: "versions are not offered: versions that are written at once get lost, and HEAD does not find the null version; " +
 				"a delete of what has gone ignores If-Match",
 		},

@@ -91,6 +91,7 @@ func (s *Store) Complete(ctx context.Context, id backends.UploadID, parts []back
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: completed},
 	}, once, s.patiently)
 	if err != nil {
+		err = s.collided(ctx, backends.ObjectID{Bucket: id.Bucket, Key: id.Key}, err)
 		return backends.Written{}, wrap(ctx, doing, backends.ErrUploadNotFound, err)
 	}
 	etag := unquote(deref(out.ETag))

@@ -43,7 +43,7 @@ func (s *Store) Put(ctx context.Context, id backends.ObjectID, body backends.Bod
 			o = append(o, once)
 		}
 		out, err = s.client.PutObject(ctx, in, o...)
-		return err
+		return s.collided(ctx, id, err)
 	})
 	if err != nil {
 		return backends.Written{}, err

@@ -186,6 +186,9 @@ func (s *Store) options(creds aws.CredentialsProvider) s3.Options {
 			o.Backoff = retry.BackoffDelayerFunc(backoff)
 			// S3 throttles by 503; others by 429, which the SDK knows by some codes only.
 			o.Retryables = append(o.Retryables, retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{http.StatusTooManyRequests: {}}})
+			if s.cfg.dialect.FoldersCollide {
+				o.Retryables = append(o.Retryables, retry.RetryableErrorCode{Codes: map[string]struct{}{collision: {}}})
+			}
 		}),
 		// The sealed bytes are authenticated by who opens them, and framed by payload.
 		RequestChecksumCalculation:  aws.RequestChecksumCalculationWhenRequired,
