@@ -85,10 +85,10 @@ func (s *Store) checkWrite(ctx context.Context, at place, c backends.Conditions)
 // CopyPart implements backends.Copier.
 func (s *Store) CopyPart(ctx context.Context, id backends.UploadID, number int, src backends.ObjectID, r *backends.Range, sourceIfMatch string) (backends.Part, error) {
 	doing := fmt.Sprintf("copying %q to part %d of %q", src.Key, number, id.Key)
-	part, err := s.newPart(ctx, id, number, func(to place) (part backends.Part, err error) {
+	part, err := s.uploads().NewPart(ctx, id, number, func() (part backends.Part, err error) {
 		var w backends.Written
-		w, err = s.copy(ctx, to, src, r, sourceIfMatch, func(p piece) error { part.Size = p.size; return nil }, properties{}, write{})
-		part.Number, part.ETag, part.Modified = number, w.ETag, w.Modified
+		w, err = s.copy(ctx, partPlace(id, number), src, r, sourceIfMatch, func(p piece) error { part.Size = p.size; return nil }, properties{}, write{})
+		part.ETag, part.Modified = w.ETag, w.Modified
 		return part, err
 	})
 	return part, wrap(ctx, doing, err)

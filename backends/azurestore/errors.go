@@ -11,14 +11,11 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 var (
-	errUnread     = errors.New("the service answered success before it had the body")
-	errMalformed  = errors.New("malformed answer")
-	errConditions = errors.New("more than one ETag, or a time, as condition of a write")
-	errNotEmpty   = fmt.Errorf("%w: it has blobs", backends.ErrBucketNotEmpty)
-	errDamaged    = errors.New("the service has other bytes than were sent")
+	errNotEmpty = fmt.Errorf("%w: it has blobs", backends.ErrBucketNotEmpty)
 )
 
 // answerError is an error that the service answered with. The SDK's own has pages of text.
@@ -52,32 +49,10 @@ func classify(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %v", ctx.Err(), err) //nolint:errorlint // a broken connection is not the reason
 	}
-	if known(err) {
+	if cloud.Known(err) {
 		return err
 	}
-	return unavailable(err)
-}
-
-// known says that err has its place already.
-func known(err error) bool {
-	for _, k := range []error{
-		backends.ErrUnavailable, backends.ErrPrecondition, backends.ErrNotFound, backends.ErrUploadNotFound, backends.ErrConflict,
-		backends.ErrBucketNotEmpty, backends.ErrInvalidPart, backends.ErrTooSmall, backends.ErrTooLarge, backends.ErrRange, backends.ErrInvalidName, backends.ErrBucketNotFound,
-	} {
-		if errors.Is(err, k) {
-			return true
-		}
-	}
-	return false
-}
-
-// unavailable keeps the cause, but not where it is a timeout of the transport, which
-// claims to be a context.DeadlineExceeded: the caller's context has not ended.
-func unavailable(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return fmt.Errorf("%w: %v", backends.ErrUnavailable, err) //nolint:errorlint // see above
-	}
-	return fmt.Errorf("%w: %w", backends.ErrUnavailable, err)
+	return cloud.Unavailable(err)
 }
 
 func classifyAnswer(answer *azcore.ResponseError) error {
@@ -124,25 +99,8 @@ func ofCode(code bloberror.Code) error {
 }
 
 func ofStatus(status int) error {
-	switch {
-	case status == http.StatusRequestedRangeNotSatisfiable:
-		return &backends.RangeError{Size: -1}
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return backends.ErrDenied
-	case status == http.StatusNotFound:
-		return backends.ErrNotFound
-	case status == http.StatusConflict:
-		return backends.ErrConflict
-	case status == http.StatusPreconditionFailed:
-		return backends.ErrPrecondition
-	case status == http.StatusRequestEntityTooLarge:
-		return backends.ErrTooLarge
-	case status == http.StatusNotImplemented:
+	if status == http.StatusNotImplemented {
 		return backends.ErrUnsupported
-	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status >= http.StatusInternalServerError:
-		return backends.ErrUnavailable
-	case status < http.StatusMultipleChoices:
-		return backends.ErrUnavailable // a success that the SDK cannot read
 	}
-	return nil
+	return cloud.OfStatus(status)
 }

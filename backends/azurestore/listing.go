@@ -11,6 +11,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 // List implements backends.Store. It is one request where the delimiter is / or none,
@@ -130,7 +131,7 @@ func (l *lister) fetch(ctx context.Context) (rows []row, next string, err error)
 		return nil, "", err
 	}
 	if out.Segment == nil {
-		return nil, "", fmt.Errorf("%w: %w: no listing", backends.ErrUnavailable, errMalformed)
+		return nil, "", fmt.Errorf("%w: %w: no listing", backends.ErrUnavailable, cloud.ErrMalformed)
 	}
 	rows, end := l.objects(out.Segment.BlobItems)
 	if end {
@@ -148,7 +149,7 @@ func (l *lister) fetchFolder(ctx context.Context) (rows []row, next string, err 
 		return nil, "", err
 	}
 	if out.Segment == nil {
-		return nil, "", fmt.Errorf("%w: %w: no listing", backends.ErrUnavailable, errMalformed)
+		return nil, "", fmt.Errorf("%w: %w: no listing", backends.ErrUnavailable, cloud.ErrMalformed)
 	}
 	rows, end := l.objects(out.Segment.BlobItems)
 	for _, p := range out.Segment.BlobPrefixes {

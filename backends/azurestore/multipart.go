@@ -2,10 +2,6 @@ package azurestore
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -17,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 // An upload is a blob of no bytes, with the attributes of the object to be and its key
@@ -25,9 +22,22 @@ import (
 const (
 	uploadsDir = reserved + "uploads/"
 	partsDir   = reserved + "parts/"
-	idLength   = 32 // of hexadecimal digits: the time in nanoseconds, and chance
 	removals   = 16 // parts that are removed at the same time
 )
+
+// uploads are what is the same for all drivers.
+func (s *Store) uploads() cloud.Uploads {
+	return cloud.Uploads{
+		Find: func(ctx context.Context, id backends.UploadID) error {
+			_, err := s.find(ctx, id)
+			return err
+		},
+		Parts: s.parts,
+		Remove: func(ctx context.Context, id backends.UploadID, number int) error {
+			return s.remove(ctx, partPlace(id, number))
+		},
+	}
+}
 
 // upload is one that is there.
 type upload struct {
@@ -41,21 +51,15 @@ func partPlace(id backends.UploadID, number int) place {
 	return place{id.Bucket, fmt.Sprintf("%s%s/%05d", partsDir, id.ID, number)}
 }
 
-func newUploadID(now time.Time) string {
-	b := make([]byte, 8)
-	_, _ = rand.Read(b) // it never fails
-	return fmt.Sprintf("%016x%x", now.UnixNano(), b)
-}
-
 // CreateUpload implements backends.Multiparter.
 func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs backends.Attributes) (backends.UploadID, error) {
 	doing := fmt.Sprintf("creating an upload to %q", key)
 	_, err := checkID(backends.ObjectID{Bucket: bucket, Key: key})
-	props, attrErr := newProperties(attrs, map[string]string{keyName: base64.RawURLEncoding.EncodeToString([]byte(key))})
+	props, attrErr := newProperties(attrs, map[string]string{keyName: cloud.EncodeKey(key)})
 	if err := firstError(err, attrErr); err != nil {
 		return backends.UploadID{}, fmt.Errorf("azurestore: %s: %w", doing, err)
 	}
-	id := backends.UploadID{Bucket: bucket, Key: key, ID: newUploadID(time.Now())}
+	id := backends.UploadID{Bucket: bucket, Key: key, ID: cloud.NewUploadID(time.Now())}
 	_, err = s.upload(ctx, s.record(id), backends.Body{}, props, write{})
 	return id, wrap(ctx, doing, err)
 }
@@ -65,8 +69,8 @@ func (s *Store) find(ctx context.Context, id backends.UploadID) (upload, error) 
 	if _, err := checkID(backends.ObjectID{Bucket: id.Bucket, Key: id.Key}); err != nil {
 		return upload{}, err
 	}
-	if raw, err := hex.DecodeString(id.ID); err != nil || hex.EncodeToString(raw) != id.ID || len(id.ID) != idLength {
-		return upload{}, fmt.Errorf("%w: ID %.80q", backends.ErrUploadNotFound, id.ID)
+	if err := cloud.CheckUploadID(id.ID); err != nil {
+		return upload{}, err
 	}
 	at := s.record(id)
 	out, err := s.blob(at.bucket, at.name).GetProperties(ctx, nil)
@@ -77,49 +81,19 @@ func (s *Store) find(ctx context.Context, id backends.UploadID) (upload, error) 
 	return upload{id, attrs}, err
 }
 
-func uploadKey(metadata map[string]*string) string {
-	key, err := base64.RawURLEncoding.DecodeString(own(metadata, keyName))
-	if err != nil {
-		return ""
-	}
-	return string(key)
-}
+func uploadKey(metadata map[string]*string) string { return cloud.DecodeKey(own(metadata, keyName)) }
 
 // PutPart implements backends.Multiparter.
 func (s *Store) PutPart(ctx context.Context, id backends.UploadID, number int, body backends.Body) (backends.Part, error) {
 	doing := fmt.Sprintf("putting part %d of %q", number, id.Key)
-	part, err := s.newPart(ctx, id, number, func(to place) (backends.Part, error) {
+	part, err := s.uploads().NewPart(ctx, id, number, func() (backends.Part, error) {
 		if err := checkSize(body.Size); err != nil {
 			return backends.Part{}, err
 		}
-		w, err := s.upload(ctx, to, body, properties{}, write{})
-		return backends.Part{Number: number, ETag: w.ETag, Size: body.Size, Modified: w.Modified}, err
+		w, err := s.upload(ctx, partPlace(id, number), body, properties{}, write{})
+		return backends.Part{ETag: w.ETag, Size: body.Size, Modified: w.Modified}, err
 	})
 	return part, wrap(ctx, doing, err)
-}
-
-// newPart makes a part's blob. Whoever ends an upload removes its record first and then
-// the parts that it finds: a part that is there only afterwards finds no record, and
-// goes.
-func (s *Store) newPart(ctx context.Context, id backends.UploadID, number int, do func(place) (backends.Part, error)) (backends.Part, error) {
-	if err := backends.CheckPartNumber(number); err != nil {
-		return backends.Part{}, err
-	}
-	if _, err := s.find(ctx, id); err != nil {
-		return backends.Part{}, err
-	}
-	at := partPlace(id, number)
-	part, err := do(at)
-	if err != nil {
-		return backends.Part{}, err
-	}
-	if _, err := s.find(ctx, id); err != nil {
-		if errors.Is(err, backends.ErrUploadNotFound) {
-			err = join(err, s.remove(ctx, at))
-		}
-		return backends.Part{}, err
-	}
-	return part, nil
 }
 
 // Complete implements backends.Multiparter. It may be repeated until it has succeeded:
@@ -157,20 +131,12 @@ func (s *Store) complete(ctx context.Context, up upload, parts []backends.Part, 
 		return backends.Written{}, err
 	}
 	written, err := s.assemble(ctx, to, pieces, props, w)
-	return written, s.blame(ctx, up.UploadID, parts, err)
+	return written, s.uploads().Blame(ctx, up.UploadID, parts, err)
 }
 
 // pieces are the parts that a Complete names, as sources.
 func (s *Store) pieces(ctx context.Context, id backends.UploadID, parts []backends.Part) ([]piece, error) {
-	all, err := s.parts(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	have := make(map[int]backends.Part, len(all))
-	for _, p := range all {
-		have[p.Number] = p
-	}
-	named, err := backends.CheckParts(parts, have)
+	named, err := s.uploads().Named(ctx, id, parts)
 	if err != nil {
 		return nil, err
 	}
@@ -179,21 +145,6 @@ func (s *Store) pieces(ctx context.Context, id backends.UploadID, parts []backen
 		pieces[i] = piece{partPlace(id, p.Number), quote(p.ETag), 0, p.Size}
 	}
 	return pieces, nil
-}
-
-// blame tells a part that was replaced during a Complete from a condition of the object
-// that does not hold.
-func (s *Store) blame(ctx context.Context, id backends.UploadID, parts []backends.Part, err error) error {
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	if _, findErr := s.find(ctx, id); errors.Is(findErr, backends.ErrUploadNotFound) {
-		return findErr
-	}
-	if _, partsErr := s.pieces(ctx, id, parts); errors.Is(partsErr, backends.ErrInvalidPart) {
-		return partsErr
-	}
-	return err
 }
 
 // Abort implements backends.Multiparter.
@@ -254,7 +205,7 @@ func (s *Store) parts(ctx context.Context, id backends.UploadID) (parts []backen
 	err = s.each(ctx, id.Bucket, dir, func(item *container.BlobItem) error {
 		number, err := strconv.Atoi(strings.TrimPrefix(deref(item.Name), dir))
 		if err != nil {
-			return fmt.Errorf("%w: %w: part %q", backends.ErrUnavailable, errMalformed, deref(item.Name))
+			return fmt.Errorf("%w: %w: part %q", backends.ErrUnavailable, cloud.ErrMalformed, deref(item.Name))
 		}
 		info := infoOf(item)
 		parts = append(parts, backends.Part{Number: number, ETag: info.ETag, Size: info.Size, Modified: info.Modified})
@@ -275,7 +226,7 @@ func (s *Store) each(ctx context.Context, bucket, prefix string, do func(*contai
 		}
 		for _, item := range page.Segment.BlobItems {
 			if item.Properties == nil {
-				return fmt.Errorf("%w: %w: a blob without properties", backends.ErrUnavailable, errMalformed)
+				return fmt.Errorf("%w: %w: a blob without properties", backends.ErrUnavailable, cloud.ErrMalformed)
 			}
 			if err := do(item); err != nil {
 				return err

@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 // Put implements backends.Store. A body of up to 256 KiB is held in memory and sent
@@ -41,14 +42,14 @@ type place struct{ bucket, name string }
 func (s *Store) upload(ctx context.Context, at place, body backends.Body, props properties, w write) (backends.Written, error) {
 	p, err := s.newPayload(body)
 	if err != nil {
-		return backends.Written{}, &bodyError{err}
+		return backends.Written{}, &cloud.BodyError{Err: err}
 	}
 	reader, validation := p.body()
 	out, err := s.blob(at.bucket, at.name).Upload(p.context(ctx), reader, &blockblob.UploadOptions{
 		Metadata: props.metadata, HTTPHeaders: props.headers, AccessConditions: w.conditions(), TransactionalValidation: validation,
 	})
 	err = p.finish(out.ContentCRC64, err)
-	if errors.Is(err, errDamaged) {
+	if errors.Is(err, cloud.ErrDamaged) {
 		err = join(err, s.removeIf(ctx, at, out.ETag))
 	}
 	if err != nil {
@@ -72,9 +73,8 @@ type write struct {
 
 // newWrite takes what Azure can check: one ETag, or that there is nothing.
 func newWrite(c backends.Conditions) (write, error) {
-	if len(c.IfMatch)+len(c.IfNoneMatch) > 1 || !c.IfModifiedSince.IsZero() || !c.IfUnmodifiedSince.IsZero() ||
-		len(c.IfNoneMatch) == 1 && c.IfNoneMatch[0] != "*" {
-		return write{}, fmt.Errorf("%w: %w", backends.ErrUnsupported, errConditions)
+	if err := cloud.CheckConditions(c); err != nil {
+		return write{}, err
 	}
 	w := write{fresh: len(c.IfNoneMatch) == 1}
 	if len(c.IfMatch) == 1 {
@@ -111,8 +111,8 @@ func (w write) conditions() *blob.AccessConditions {
 // that was applied before, and whose answer was lost, looks like somebody else's change.
 func (w write) settle(ctx context.Context, s *Store, at place, do func() (backends.Written, error)) (backends.Written, error) {
 	written, err := do()
-	var body *bodyError
-	if err == nil || w.mark == "" || errors.As(err, &body) || errors.Is(err, errDamaged) || ctx.Err() != nil {
+	var body *cloud.BodyError
+	if err == nil || w.mark == "" || errors.As(err, &body) || errors.Is(err, cloud.ErrDamaged) || ctx.Err() != nil {
 		return written, err
 	}
 	out, headErr := s.blob(at.bucket, at.name).GetProperties(ctx, nil)
@@ -174,7 +174,7 @@ func (s *Store) absolute(ctx context.Context, id backends.ObjectID, r *backends.
 
 func object(ctx context.Context, key string, out blob.DownloadStreamResponse) (*backends.Object, error) {
 	if out.ContentLength == nil || out.ETag == nil {
-		return nil, fmt.Errorf("%w: %w: no length or ETag", backends.ErrUnavailable, errMalformed)
+		return nil, fmt.Errorf("%w: %w: no length or ETag", backends.ErrUnavailable, cloud.ErrMalformed)
 	}
 	rng, size, err := extent(deref(out.ContentRange), *out.ContentLength)
 	if err != nil {
@@ -205,7 +205,7 @@ func extent(contentRange string, length int64) (backends.Range, int64, error) {
 	case firstError(err1, err2, err3) == nil && first == size && last == size-1:
 		return backends.Range{}, 0, &backends.RangeError{Size: size}
 	case firstError(err1, err2, err3) != nil, first < 0, last >= size, last-first+1 != length:
-		return backends.Range{}, 0, fmt.Errorf("%w: %w: %d bytes for range %.80q", backends.ErrUnavailable, errMalformed, length, contentRange)
+		return backends.Range{}, 0, fmt.Errorf("%w: %w: %d bytes for range %.80q", backends.ErrUnavailable, cloud.ErrMalformed, length, contentRange)
 	}
 	return backends.Range{Offset: first, Length: length}, size, nil
 }
@@ -255,7 +255,7 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 		Attributes: backends.Attributes{ContentType: deref(out.ContentType), Metadata: metadataOf(out.Metadata)},
 	}
 	if out.ContentLength == nil || out.ETag == nil {
-		return backends.Info{}, fmt.Errorf("azurestore: %s: %w: %w: no length or ETag", doing, backends.ErrUnavailable, errMalformed)
+		return backends.Info{}, fmt.Errorf("azurestore: %s: %w: %w: no length or ETag", doing, backends.ErrUnavailable, cloud.ErrMalformed)
 	}
 	if err := opts.Conditions.CheckRead(info.ETag, info.Modified); err != nil {
 		return backends.Info{}, fmt.Errorf("azurestore: %s: %w", doing, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/minio/crc64nvme"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 // smallBody is what is held in memory, to be sent with its checksum and again.
@@ -121,19 +122,13 @@ func (p *payload) finish(answered []byte, err error) error {
 	p.closed = true
 	switch {
 	case p.err != nil:
-		return &bodyError{p.err}
+		return &cloud.BodyError{Err: p.err}
 	case err != nil:
 		return err
 	case !p.whole:
-		return fmt.Errorf("%w: %w", backends.ErrUnavailable, errUnread)
+		return fmt.Errorf("%w: %w", backends.ErrUnavailable, cloud.ErrUnread)
 	case !p.unchecked && len(answered) == 8 && binary.LittleEndian.Uint64(answered) != p.sum.Sum64():
-		return fmt.Errorf("%w: %w", backends.ErrUnavailable, errDamaged)
+		return fmt.Errorf("%w: %w", backends.ErrUnavailable, cloud.ErrDamaged)
 	}
 	return nil
 }
-
-// bodyError is an error of a Body's Reader, which is nobody else's.
-type bodyError struct{ err error }
-
-func (e *bodyError) Error() string { return "reading the body: " + e.err.Error() }
-func (e *bodyError) Unwrap() error { return e.err }

@@ -11,6 +11,7 @@ import (
 	"cloud.google.com/go/storage"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 // write is what a write depends on, as the service can check it. One that depends on
@@ -26,9 +27,8 @@ type write struct {
 // newWrite turns conditions on ETags into those on generations. Where an object is asked
 // for that cannot be, or any, the service is asked what there is.
 func (s *Store) newWrite(ctx context.Context, at place, c backends.Conditions) (write, error) {
-	if len(c.IfMatch)+len(c.IfNoneMatch) > 1 || !c.IfModifiedSince.IsZero() || !c.IfUnmodifiedSince.IsZero() ||
-		len(c.IfNoneMatch) == 1 && c.IfNoneMatch[0] != "*" {
-		return write{}, fmt.Errorf("%w: %w", backends.ErrUnsupported, errConditions)
+	if err := cloud.CheckConditions(c); err != nil {
+		return write{}, err
 	}
 	w := write{fresh: len(c.IfNoneMatch) == 1}
 	if len(c.IfMatch) == 1 {
@@ -81,8 +81,8 @@ func (w write) guard(o *storage.ObjectHandle) *storage.ObjectHandle {
 // that was applied before, and whose answer was lost, looks like somebody else's change.
 func (w write) settle(ctx context.Context, s *Store, at place, do func() (backends.Written, error)) (backends.Written, error) {
 	written, err := do()
-	var body *bodyError
-	if err == nil || w.mark == "" || errors.As(err, &body) || errors.Is(err, errDamaged) || ctx.Err() != nil {
+	var body *cloud.BodyError
+	if err == nil || w.mark == "" || errors.As(err, &body) || errors.Is(err, cloud.ErrDamaged) || ctx.Err() != nil {
 		return written, err
 	}
 	attrs, headErr := s.object(at).Attrs(ctx)

@@ -9,6 +9,7 @@ import (
 	"cloud.google.com/go/storage"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 // attempts is how often a source is tried that others replace in between.
@@ -35,7 +36,7 @@ func (s *Store) Copy(ctx context.Context, src, dst backends.ObjectID, opts *back
 	props = props.with(markName, w.mark)
 	for range attempts {
 		written, err := s.copy(ctx, from, to, opts.SourceIfMatch, props, w)
-		if statusOf(err) != http.StatusNotFound || known(err) {
+		if statusOf(err) != http.StatusNotFound || cloud.Known(err) {
 			return written, wrap(ctx, doing, err)
 		}
 	}
@@ -54,7 +55,7 @@ func (s *Store) copy(ctx context.Context, from, to place, pin string, props prop
 		source = source.Generation(attrs.Generation)
 	}
 	written, err := w.settle(ctx, s, to, func() (backends.Written, error) { return s.rewrite(ctx, source, to, props, w) })
-	if statusOf(err) != http.StatusNotFound || known(err) {
+	if statusOf(err) != http.StatusNotFound || cloud.Known(err) {
 		return written, err
 	}
 	if _, missing := s.source(ctx, from, pin); missing != nil {
@@ -83,11 +84,10 @@ func (s *Store) CopyPart(ctx context.Context, id backends.UploadID, number int, 
 	if err != nil {
 		return backends.Part{}, wrap(ctx, doing, err)
 	}
-	part, err := s.newPart(ctx, id, number, func(to place, props properties) (backends.Part, error) {
+	part, err := s.uploads().NewPart(ctx, id, number, func() (backends.Part, error) {
 		for range attempts {
-			part, err := s.copyRange(ctx, from, to, r, sourceIfMatch, props)
-			if statusOf(err) != http.StatusNotFound || known(err) {
-				part.Number = number
+			part, err := s.copyRange(ctx, from, partPlace(id, number), r, sourceIfMatch, properties{contentType: anyType})
+			if statusOf(err) != http.StatusNotFound || cloud.Known(err) {
 				return part, err
 			}
 		}
@@ -131,9 +131,9 @@ func (s *Store) stream(ctx context.Context, source *storage.ObjectHandle, r back
 	}
 	defer obj.Body.Close()
 	w, err := s.upload(ctx, to, backends.Body{Reader: obj.Body, Size: r.Length}, props, write{})
-	var body *bodyError
+	var body *cloud.BodyError
 	if errors.As(err, &body) { // it is not the caller's
-		err = body.err
+		err = body.Err
 	}
 	return w, err
 }

@@ -13,14 +13,12 @@ import (
 	"google.golang.org/api/googleapi"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 var (
-	errMalformed  = errors.New("malformed answer")
-	errConditions = errors.New("more than one ETag, or a time, as condition of a write")
-	errNotEmpty   = fmt.Errorf("%w: it has objects", backends.ErrBucketNotEmpty)
-	errDamaged    = errors.New("the service has other bytes than were sent")
-	errSession    = errors.New("the upload's session has ended")
+	errNotEmpty = fmt.Errorf("%w: it has objects", backends.ErrBucketNotEmpty)
+	errSession  = errors.New("the upload's session has ended")
 )
 
 // answerError is an error that the service answered with. The SDK's own has the whole
@@ -44,8 +42,8 @@ func wrap(ctx context.Context, doing string, err error) error {
 }
 
 func classify(ctx context.Context, err error) error {
-	var body *bodyError
-	if errors.As(err, &body) || known(err) {
+	var body *cloud.BodyError
+	if errors.As(err, &body) || cloud.Known(err) {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -64,7 +62,7 @@ func classify(ctx context.Context, err error) error {
 		// The text has what the service for tokens answered.
 		return fmt.Errorf("%w: getting a token: status %d", backends.ErrDenied, refused.Response.StatusCode)
 	}
-	return unavailable(plain(err))
+	return cloud.Unavailable(plain(err))
 }
 
 // plain is err without the URL that net/http quotes: that of an upload's session lets
@@ -79,29 +77,6 @@ func plain(err error) error {
 		return u.Err
 	}
 	return err
-}
-
-// known says that err has its place already.
-func known(err error) bool {
-	for _, k := range []error{
-		backends.ErrUnavailable, backends.ErrPrecondition, backends.ErrNotFound, backends.ErrUploadNotFound, backends.ErrConflict, backends.ErrUnsupported,
-		backends.ErrBucketNotEmpty, backends.ErrInvalidPart, backends.ErrTooSmall, backends.ErrTooLarge, backends.ErrRange, backends.ErrInvalidName,
-		backends.ErrBucketNotFound, backends.ErrNotModified, backends.ErrVersionNotFound, backends.ErrNoLock,
-	} {
-		if errors.Is(err, k) {
-			return true
-		}
-	}
-	return false
-}
-
-// unavailable keeps the cause, but not where it is a timeout of the transport, which
-// claims to be a context.DeadlineExceeded: the caller's context has not ended.
-func unavailable(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return fmt.Errorf("%w: %v", backends.ErrUnavailable, err) //nolint:errorlint // see above
-	}
-	return fmt.Errorf("%w: %w", backends.ErrUnavailable, err)
 }
 
 func answerOf(err error) *answerError {
@@ -133,7 +108,7 @@ func classifyAnswer(answer *answerError) error {
 		kind = ofStatus(answer.status)
 	}
 	if answer.status == http.StatusBadRequest && strings.Contains(answer.message, "calculated CRC32C") {
-		return fmt.Errorf("%w: %w: %w", backends.ErrUnavailable, errDamaged, answer)
+		return fmt.Errorf("%w: %w: %w", backends.ErrUnavailable, cloud.ErrDamaged, answer)
 	}
 	if kind == nil {
 		return answer
@@ -156,25 +131,10 @@ func ofReason(reason string) error {
 }
 
 func ofStatus(status int) error {
-	switch {
-	case status == http.StatusRequestedRangeNotSatisfiable:
-		return &backends.RangeError{Size: -1}
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return backends.ErrDenied
-	case status == http.StatusNotFound:
-		return backends.ErrNotFound
-	case status == http.StatusConflict:
-		return backends.ErrConflict
-	case status == http.StatusPreconditionFailed:
-		return backends.ErrPrecondition
-	case status == http.StatusRequestEntityTooLarge:
-		return backends.ErrTooLarge
-	case status == http.StatusGone, failed(status): // a session is gone; it may be begun again
-		return backends.ErrUnavailable
-	case status < http.StatusBadRequest:
-		return backends.ErrUnavailable // a success that the SDK cannot read
+	if status == http.StatusGone || http.StatusMultipleChoices <= status && status < http.StatusBadRequest {
+		return backends.ErrUnavailable // a session is gone, or sent on: it may be begun again
 	}
-	return nil
+	return cloud.OfStatus(status)
 }
 
 // missing tells what is not there: err of a 404 stands unless the bucket is missing. The answers themselves do not say it in a way that is documented.

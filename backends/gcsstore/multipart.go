@@ -2,10 +2,6 @@ package gcsstore
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -16,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 // An upload is an object of no bytes, with the attributes of the object to be and its key
@@ -24,10 +21,23 @@ import (
 const (
 	uploadsDir = reserved + "uploads/"
 	partsDir   = reserved + "parts/"
-	idLength   = 32 // of hexadecimal digits: the time in nanoseconds, and chance
 	partDigits = 5
 	removals   = 32 // objects that are removed at the same time
 )
+
+// uploads are what is the same for all drivers.
+func (s *Store) uploads() cloud.Uploads {
+	return cloud.Uploads{
+		Find: func(ctx context.Context, id backends.UploadID) error {
+			_, err := s.find(ctx, id)
+			return err
+		},
+		Parts: s.parts,
+		Remove: func(ctx context.Context, id backends.UploadID, number int) error {
+			return s.remove(ctx, partPlace(id, number))
+		},
+	}
+}
 
 // upload is one that is there.
 type upload struct {
@@ -43,12 +53,6 @@ func partPlace(id backends.UploadID, number int) place {
 	return place{id.Bucket, fmt.Sprintf("%s%0*d", folder(id), partDigits, number)}
 }
 
-func newUploadID(now time.Time) string {
-	b := make([]byte, 8)
-	_, _ = rand.Read(b) // it never fails
-	return fmt.Sprintf("%016x%x", now.UnixNano(), b)
-}
-
 // CreateUpload implements backends.Multiparter.
 func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs backends.Attributes) (backends.UploadID, error) {
 	ctx, doing := withBudget(ctx), fmt.Sprintf("creating an upload to %q", key)
@@ -57,8 +61,8 @@ func (s *Store) CreateUpload(ctx context.Context, bucket, key string, attrs back
 	if err := firstError(err, attrErr); err != nil {
 		return backends.UploadID{}, wrap(ctx, doing, err)
 	}
-	id := backends.UploadID{Bucket: bucket, Key: key, ID: newUploadID(time.Now())}
-	props = props.with(keyName, base64.RawURLEncoding.EncodeToString([]byte(key)))
+	id := backends.UploadID{Bucket: bucket, Key: key, ID: cloud.NewUploadID(time.Now())}
+	props = props.with(keyName, cloud.EncodeKey(key))
 	_, err = s.upload(ctx, record(id), backends.Body{}, props, write{})
 	return id, wrap(ctx, doing, s.lost(ctx, bucket, err))
 }
@@ -68,8 +72,8 @@ func (s *Store) find(ctx context.Context, id backends.UploadID) (upload, error) 
 	if _, err := checkID(backends.ObjectID{Bucket: id.Bucket, Key: id.Key}); err != nil {
 		return upload{}, err
 	}
-	if raw, err := hex.DecodeString(id.ID); err != nil || hex.EncodeToString(raw) != id.ID || len(id.ID) != idLength {
-		return upload{}, fmt.Errorf("%w: ID %.80q", backends.ErrUploadNotFound, id.ID)
+	if err := cloud.CheckUploadID(id.ID); err != nil {
+		return upload{}, err
 	}
 	attrs, err := s.object(record(id)).Attrs(ctx)
 	if statusOf(err) == http.StatusNotFound || err == nil && uploadKey(attrs) != id.Key {
@@ -81,46 +85,16 @@ func (s *Store) find(ctx context.Context, id backends.UploadID) (upload, error) 
 	return upload{id, backends.Attributes{ContentType: attrs.ContentType, Metadata: metadataOf(attrs.Metadata)}}, nil
 }
 
-func uploadKey(attrs *storage.ObjectAttrs) string {
-	key, err := base64.RawURLEncoding.DecodeString(attrs.Metadata[keyName])
-	if err != nil {
-		return ""
-	}
-	return string(key)
-}
+func uploadKey(attrs *storage.ObjectAttrs) string { return cloud.DecodeKey(attrs.Metadata[keyName]) }
 
 // PutPart implements backends.Multiparter. Up to 8 MiB of the body are held in memory.
 func (s *Store) PutPart(ctx context.Context, id backends.UploadID, number int, body backends.Body) (backends.Part, error) {
 	ctx, doing := withBudget(ctx), fmt.Sprintf("putting part %d of %q", number, id.Key)
-	part, err := s.newPart(ctx, id, number, func(to place, props properties) (backends.Part, error) {
-		w, err := s.upload(ctx, to, body, props, write{})
-		return backends.Part{Number: number, ETag: w.ETag, Size: body.Size, Modified: w.Modified}, err
+	part, err := s.uploads().NewPart(ctx, id, number, func() (backends.Part, error) {
+		w, err := s.upload(ctx, partPlace(id, number), body, properties{contentType: anyType}, write{})
+		return backends.Part{ETag: w.ETag, Size: body.Size, Modified: w.Modified}, err
 	})
 	return part, wrap(ctx, doing, s.lost(ctx, id.Bucket, err))
-}
-
-// newPart makes a part's object. Whoever ends an upload removes its record first and
-// then the parts that it finds: a part that is there only afterwards finds no record, and
-// goes.
-func (s *Store) newPart(ctx context.Context, id backends.UploadID, number int, do func(place, properties) (backends.Part, error)) (backends.Part, error) {
-	if err := backends.CheckPartNumber(number); err != nil {
-		return backends.Part{}, err
-	}
-	if _, err := s.find(ctx, id); err != nil {
-		return backends.Part{}, err
-	}
-	at := partPlace(id, number)
-	part, err := do(at, properties{contentType: anyType})
-	if err != nil {
-		return backends.Part{}, err
-	}
-	if _, err := s.find(ctx, id); err != nil {
-		if errors.Is(err, backends.ErrUploadNotFound) {
-			err = join(err, s.remove(ctx, at))
-		}
-		return backends.Part{}, err
-	}
-	return part, nil
 }
 
 // Complete implements backends.Multiparter. It may be repeated until it has succeeded:
@@ -159,20 +133,16 @@ func (s *Store) complete(ctx context.Context, up upload, parts []backends.Part, 
 		return backends.Written{}, err
 	}
 	written, err := s.assemble(ctx, up.UploadID, pieces, props.with(markName, w.mark), w)
-	return written, s.blame(ctx, up.UploadID, parts, err)
+	err = s.uploads().Blame(ctx, up.UploadID, parts, err)
+	if statusOf(err) == http.StatusNotFound && !cloud.Known(err) {
+		err = fmt.Errorf("%w: %w", backends.ErrConflict, err) // another Complete has ended the upload
+	}
+	return written, err
 }
 
 // pieces are the parts that a Complete names.
 func (s *Store) pieces(ctx context.Context, id backends.UploadID, parts []backends.Part) ([]piece, error) {
-	all, err := s.parts(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	have := make(map[int]backends.Part, len(all))
-	for _, p := range all {
-		have[p.Number] = p
-	}
-	named, err := backends.CheckParts(parts, have)
+	named, err := s.uploads().Named(ctx, id, parts)
 	if err != nil {
 		return nil, err
 	}
@@ -186,24 +156,6 @@ func (s *Store) pieces(ctx context.Context, id backends.UploadID, parts []backen
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", backends.ErrTooLarge, size, int64(maxObject))
 	}
 	return pieces, nil
-}
-
-// blame tells a part that was replaced during a Complete from a condition of the object
-// that does not hold.
-func (s *Store) blame(ctx context.Context, id backends.UploadID, parts []backends.Part, err error) error {
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	if _, findErr := s.find(ctx, id); errors.Is(findErr, backends.ErrUploadNotFound) {
-		return findErr
-	}
-	if _, partsErr := s.pieces(ctx, id, parts); errors.Is(partsErr, backends.ErrInvalidPart) {
-		return partsErr
-	}
-	if statusOf(err) == http.StatusNotFound && !known(err) {
-		return fmt.Errorf("%w: %w", backends.ErrConflict, err) // another Complete has ended the upload
-	}
-	return err
 }
 
 // Abort implements backends.Multiparter.

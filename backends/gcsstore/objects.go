@@ -11,6 +11,7 @@ import (
 	"cloud.google.com/go/storage"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 // Put implements backends.Store. Up to 8 MiB of the body are held in memory.
@@ -36,7 +37,7 @@ func (s *Store) Put(ctx context.Context, id backends.ObjectID, body backends.Bod
 // lost is what a 404 means to who uploads: there is no such bucket, or no such session
 // any more.
 func (s *Store) lost(ctx context.Context, bucket string, err error) error {
-	if statusOf(err) != http.StatusNotFound || known(err) {
+	if statusOf(err) != http.StatusNotFound || cloud.Known(err) {
 		return err
 	}
 	if probed := s.probe(ctx, bucket); probed != nil {
@@ -83,7 +84,7 @@ func (s *Store) read(ctx context.Context, o *storage.ObjectHandle, r *backends.R
 	rng := backends.Range{Offset: in.Attrs.StartOffset, Length: in.Remain()}
 	switch {
 	case in.Attrs.Generation <= 0 || rng.Length < 0 || rng.Offset+rng.Length > in.Attrs.Size:
-		err = fmt.Errorf("%w: %w: generation %d, range %+v of %d bytes", backends.ErrUnavailable, errMalformed, in.Attrs.Generation, rng, in.Attrs.Size)
+		err = fmt.Errorf("%w: %w: generation %d, range %+v of %d bytes", backends.ErrUnavailable, cloud.ErrMalformed, in.Attrs.Generation, rng, in.Attrs.Size)
 	case r != nil && in.Attrs.Size == 0:
 		err = &backends.RangeError{}
 	}

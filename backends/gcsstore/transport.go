@@ -12,6 +12,8 @@ import (
 
 	"cloud.google.com/go/storage"
 	"github.com/googleapis/gax-go/v2"
+
+	"chatelaine/backends/cloud"
 )
 
 // A client waits at the other end: what takes longer than these is better told. They
@@ -27,10 +29,7 @@ const (
 	idleTimeout = 90 * time.Second
 )
 
-var (
-	errSpent  = errors.New("the attempts are used up")
-	errUnread = errors.New("the service answered success before it had the body")
-)
+var errSpent = errors.New("the attempts are used up")
 
 // backoff pauses for a random part of a time that doubles.
 func backoff() gax.Backoff {
@@ -129,7 +128,7 @@ func (t *budgeted) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	if failed(resp.StatusCode) {
+	if cloud.Passing(resp.StatusCode) {
 		if b.spend() {
 			_ = resp.Body.Close()
 			return nil, &spentError{status: resp.StatusCode}
@@ -138,7 +137,7 @@ func (t *budgeted) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if early(r, resp) {
 		_ = resp.Body.Close()
-		return nil, errUnread
+		return nil, cloud.ErrUnread
 	}
 	if r.Method == http.MethodGet {
 		b.keep(resp.Header)
@@ -169,11 +168,6 @@ func refuse(r *http.Request, err error) error {
 func early(r *http.Request, resp *http.Response) bool {
 	return strings.HasSuffix(r.Header.Get("Content-Range"), "/*") && resp.StatusCode < http.StatusMultipleChoices &&
 		resp.Header.Get("X-Http-Status-Code-Override") != "308"
-}
-
-// failed says that an answer may be another one later.
-func failed(status int) bool {
-	return status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
 }
 
 // budgetBody counts an answer that is cut as a failure, and what came of it as success.

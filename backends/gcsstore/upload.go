@@ -10,6 +10,7 @@ import (
 	"cloud.google.com/go/storage"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 const (
@@ -18,12 +19,6 @@ const (
 	maxChunk = 8 << 20
 	step     = 256 << 10
 )
-
-// bodyError is an error of a Body's Reader, which is nobody else's.
-type bodyError struct{ err error }
-
-func (e *bodyError) Error() string { return "reading the body: " + e.err.Error() }
-func (e *bodyError) Unwrap() error { return e.err }
 
 // bodyReader sums a body up, and remembers the error that was its own.
 type bodyReader struct {
@@ -67,7 +62,7 @@ func (s *Store) upload(ctx context.Context, at place, body backends.Body, props 
 		cancel() // before Close, which would end the object here
 		_ = out.Close()
 		if in.err != nil {
-			err = &bodyError{in.err}
+			err = &cloud.BodyError{Err: in.err}
 		}
 		return backends.Written{}, err
 	}
@@ -81,10 +76,10 @@ func (s *Store) upload(ctx context.Context, at place, body backends.Body, props 
 // was sent.
 func (s *Store) compare(ctx context.Context, at place, sum uint32, attrs *storage.ObjectAttrs) (backends.Written, error) {
 	if attrs.Generation <= 0 {
-		return backends.Written{}, fmt.Errorf("%w: %w: no generation", backends.ErrUnavailable, errMalformed)
+		return backends.Written{}, fmt.Errorf("%w: %w: no generation", backends.ErrUnavailable, cloud.ErrMalformed)
 	}
 	if attrs.CRC32C != sum {
-		err := fmt.Errorf("%w: %w", backends.ErrUnavailable, errDamaged)
+		err := fmt.Errorf("%w: %w", backends.ErrUnavailable, cloud.ErrDamaged)
 		return backends.Written{}, join(err, s.object(at).If(storage.Conditions{GenerationMatch: attrs.Generation}).Delete(ctx))
 	}
 	return writtenOf(attrs), nil

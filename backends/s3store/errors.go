@@ -13,6 +13,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 var (
@@ -38,17 +39,7 @@ func classify(ctx context.Context, missing, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %v", ctx.Err(), err) //nolint:errorlint // a broken connection is not the reason
 	}
-	return unavailable(err)
-}
-
-// unavailable keeps the cause, but not where it is a timeout inside of the
-// transport, which claims to be a context.DeadlineExceeded: the caller's context
-// has not ended.
-func unavailable(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return fmt.Errorf("%w: %v", backends.ErrUnavailable, err) //nolint:errorlint // see above
-	}
-	return fmt.Errorf("%w: %w", backends.ErrUnavailable, err)
+	return cloud.Unavailable(err)
 }
 
 // answered is the store's answer, if that is what err is about.
@@ -70,7 +61,7 @@ func classifyAnswer(resp *smithyhttp.Response, missing, err error) error {
 	case kind != nil:
 		return fmt.Errorf("%w: %w", kind, err)
 	case resp.StatusCode < http.StatusMultipleChoices && !errors.As(err, new(smithy.APIError)), errors.As(err, &deserialization):
-		return unavailable(err)
+		return cloud.Unavailable(err)
 	}
 	return ofStatus(resp, missing, err)
 }
@@ -223,7 +214,7 @@ func ofStatus(resp *smithyhttp.Response, missing, err error) error {
 	case status == http.StatusInsufficientStorage:
 		return fmt.Errorf("%w: %w", backends.ErrFull, err)
 	case status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
-		return unavailable(err)
+		return cloud.Unavailable(err)
 	}
 	return err
 }

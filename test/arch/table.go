@@ -171,7 +171,7 @@ func backendsRows() []Folder {
 		{Dir: "backends/filestore", Allow: []string{"backends", xsys, zap}, Tests: []string{"backends/backendtest"}},
 		{
 			Dir:   "backends/s3store",
-			Allow: []string{"backends", aws, crc64nvme, zap},
+			Allow: []string{"backends", "backends/cloud", aws, crc64nvme, zap},
 			Tests: []string{"backends/backendtest", "test/servers"},
 		},
 		{Dir: "backends/cloud", Allow: []string{"backends"}},
