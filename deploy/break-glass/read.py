@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from crc64nvme import crc64nvme
 
-C, MIN_PART, MAX_PART, MAX_PARTS, HEADER = 16384, 5 << 20, 5 << 30, 9999, 56
+C, MIN_PART, MAX_PART, MAX_PARTS, SLOTS, HEADER = 16384, 5 << 20, 5 << 30, 10000, 9999, 56
 NAMES = ("Content-Type", "Content-Encoding", "Content-Disposition", "Content-Language", "Cache-Control", "Expires", "Website-Redirect-Location")
 Envelope = namedtuple("Envelope", "kind dek length salt created_ms attributes")
 
@@ -43,7 +43,7 @@ def message_size(n):
     return HEADER + n + 16 * (n // C + 1)
 
 def size_law(n):  # section 4
-    return n + 16 * (n // C) + 112 * min(MAX_PARTS, 1 + n // MIN_PART) + 176
+    return n + 16 * (n // C) + 112 * min(SLOTS, 1 + n // MIN_PART) + 176
 
 def plain_size(stored):
     n = bisect.bisect_left(range(stored + 1), stored, key=size_law)

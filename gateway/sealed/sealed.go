@@ -26,7 +26,7 @@ const (
 	SaltSize        = 24                                     // fresh randomness at the start of each message
 	MinPartSize     = 5 << 20                                // smallest plaintext of a part that is not the last
 	MaxPartSize     = 5 << 30                                // largest plaintext of a part, and of an object of kind Single
-	MaxParts        = 9999                                   // most parts, and the highest part number
+	MaxParts        = 10000                                  // most parts, and the highest part number
 	MaxLength       = MaxParts * MaxPartSize                 // largest plaintext of an object
 	MaxBatch        = 64                                     // most chunks that are sealed or opened at once
 	MetadataName    = "cho1"                                 // x-amz-meta-cho1 carries the envelope

@@ -8,9 +8,13 @@ import (
 
 // What the size law charges an object for, in bytes (§4).
 const (
-	slotCost = 112 // each slot that a part of MinPartSize may take
-	baseCost = 176 // each object
+	slotCost = 112  // each slot that a part of MinPartSize may take
+	maxSlots = 9999 // most of them; a part costs less than a slot, so that they are enough for MaxParts
+	baseCost = 176  // each object
 )
+
+// MaxTail is what no tail exceeds, in bytes.
+const MaxTail = maxSlots*slotCost + baseCost
 
 // Size is the size law F of §4: the number of bytes stored for an object of n plaintext bytes, however it was uploaded.
 // It is strictly increasing over [0, MaxLength]. Above, no object exists and Size is math.MaxInt64, which no backend
@@ -25,8 +29,11 @@ func Size(n int64) int64 {
 	return n + TagSize*(n/ChunkSize) + slotCost*slots(n) + baseCost
 }
 
-// slots is the largest number of parts that n plaintext bytes can come in.
-func slots(n int64) int64 { return min(MaxParts, 1+n/MinPartSize) }
+// slots is how many slots n plaintext bytes are charged for.
+func slots(n int64) int64 { return min(maxSlots, mostParts(n)) }
+
+// mostParts is the largest number of parts that n plaintext bytes can come in.
+func mostParts(n int64) int64 { return min(MaxParts, 1+n/MinPartSize) }
 
 // PlainSize inverts Size: the plaintext length of an object that is stored in the given number of bytes.
 // ok is false where no object has that size, so that what is stored is not ours.

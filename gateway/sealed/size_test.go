@@ -8,7 +8,7 @@ import (
 
 // sizesAround are lengths around every kind of border in the size law.
 func sizesAround() (sizes []int64) {
-	for _, border := range []int64{0, ChunkSize, 2 * ChunkSize, 64 * ChunkSize, MinPartSize, 2 * MinPartSize, 3 * MinPartSize, MaxPartSize, MaxParts * MinPartSize, MaxLength} {
+	for _, border := range []int64{0, ChunkSize, 2 * ChunkSize, 64 * ChunkSize, MinPartSize, 2 * MinPartSize, 3 * MinPartSize, MaxPartSize, maxSlots * MinPartSize, MaxParts * MinPartSize, MaxLength} {
 		for d := int64(-2); d <= 2; d++ {
 			if n := border + d; n >= 0 && n <= MaxLength {
 				sizes = append(sizes, n)
@@ -82,8 +82,11 @@ func TestSizesBeyondTheFormat(t *testing.T) {
 // TestEveryCutFitsTheSizeLaw checks that there is room for the tail however an object was cut into parts.
 func TestEveryCutFitsTheSizeLaw(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 2000 {
+	for i := range 2000 {
 		n := 1 + r.IntN(1<<r.IntN(14))
+		if i < 50 {
+			n = MaxParts // one more than there are slots
+		}
 		parts := make([]Part, min(n, MaxParts))
 		for i := range parts {
 			parts[i] = Part{Number: i + 1, Length: MinPartSize + r.Int64N(1<<r.IntN(32)) - 1}
@@ -95,6 +98,9 @@ func TestEveryCutFitsTheSizeLaw(t *testing.T) {
 		length, stored := sumParts(parts)
 		if zeros := Size(length) - stored - trailerSize(len(parts)) - footerSize; zeros < 0 {
 			t.Fatalf("%d parts, %d bytes: %d bytes too few", len(parts), length, -zeros)
+		}
+		if tail := Size(length) - stored; tail > MaxTail {
+			t.Fatalf("%d parts, %d bytes: a tail of %d bytes", len(parts), length, tail)
 		}
 	}
 }

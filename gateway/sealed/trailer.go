@@ -77,7 +77,7 @@ func (t *Tail) Length() int64 { return t.plain }
 // CRC is the CRC64NVME of the object's plaintext; ok is false if that of a part is not known.
 func (t *Tail) CRC() (crc uint64, ok bool) { return t.crc, t.known }
 
-// Size is the length of the tail in bytes, at most about 1.5 MB.
+// Size is the length of the tail in bytes, at most MaxTail.
 func (t *Tail) Size() int64 { return t.zeros + int64(len(t.end)) }
 
 // ReadAt implements io.ReaderAt.

@@ -34,7 +34,7 @@ func TestTailRefusesFalseParts(t *testing.T) {
 		{"none", nil, nil, ErrRange},
 		{"too many", make([]Part, MaxParts+1), nil, ErrRange},
 		{"part 0", renumbered(0, 1), nil, ErrPartNumber},
-		{"part 10000", renumbered(1, 10000), nil, ErrPartNumber},
+		{"part 10001", renumbered(1, 10001), nil, ErrPartNumber},
 		{"same again", renumbered(3, 3), nil, ErrPartOrder},
 		{"falling", renumbered(4, 3), nil, ErrPartOrder},
 		{"small", parts(MinPartSize-1, 1), nil, ErrPartSize},
@@ -81,7 +81,7 @@ func TestTailReadsAtAnyPlace(t *testing.T) {
 	}
 }
 
-// TestLargestTail is about 9999 parts of 5 MiB, whose bytes nobody has to hold.
+// TestLargestTail is about 10,000 parts of 5 MiB, whose bytes nobody has to hold.
 func TestLargestTail(t *testing.T) {
 	lengths := make([]int64, MaxParts)
 	for i := range lengths {
@@ -97,6 +97,9 @@ func TestLargestTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	stored := Size(MaxParts * MinPartSize)
+	if tail.Size() > MaxTail || tail.Size() != stored-MaxParts*MessageSize(MinPartSize) {
+		t.Errorf("got a tail of %d bytes", tail.Size())
+	}
 	w, err := TrailerWindow(stored)
 	if err != nil || w.Offset+w.Length != stored || w.Length > int64(len(all)) {
 		t.Fatalf("got %v, %v for a tail of %d bytes", w, err, len(all))
@@ -189,7 +192,7 @@ func TestTrailerPlaintextIsStrict(t *testing.T) {
 		{"checksum", set(32, 1, 0, 0, 4, 1, 2, 3, 4), nil},
 		{"checksum that runs into an MD5", append(set(1, 3)[:34], append([]byte{0, 49}, set(1, 3)[36:]...)...), ErrCorrupt},
 		{"part 0", set(tableHeadSize, 0, 0), ErrCorrupt},
-		{"part 10000", set(tableHeadSize+entrySize, 0x27, 0x10), ErrCorrupt},
+		{"part 10001", set(tableHeadSize+entrySize, 0x27, 0x11), ErrCorrupt},
 		{"same part", set(tableHeadSize+entrySize, 0, 1), ErrCorrupt},
 		{"small part", set(tableHeadSize, long...), ErrCorrupt},
 	} {

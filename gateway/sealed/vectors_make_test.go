@@ -61,7 +61,11 @@ func makeObjects() (out []vectorObject) {
 	single.MD5 = testBytes(9, 16)
 	multi = newVectorObject("multipart, late MD5 beside the longest checksum with one", Multipart, vectorPart{Number: 1, Length: MinPartSize}, vectorPart{Number: 2, Length: 1})
 	multi.MD5, multi.Checksum = testBytes(10, 16), &vectorCheck{Algorithm: SHA256, Scope: Composite, Value: testBytes(11, 32), Parts: 2}
-	return append(out, single.sum(), multi.sum())
+	return append(
+		out, single.sum(), multi.sum(),
+		newVectorObject("one small part, numbered 10000", Multipart, vectorPart{Number: 10000, Length: 1}),
+		newVectorObject("parts 9999 and 10000", Multipart, vectorPart{Number: 9999, Length: MinPartSize}, vectorPart{Number: 10000, Length: ChunkSize + 1}),
+	)
 }
 
 // newVectorObject makes an object whose DEK, salts and plaintext follow from its name.

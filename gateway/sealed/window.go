@@ -48,6 +48,6 @@ func TrailerWindow(stored int64) (Window, error) {
 	if !ok {
 		return Window{}, badSize(stored)
 	}
-	length := min(stored, trailerSize(int(slots(n)))+footerSize)
+	length := min(stored, trailerSize(int(mostParts(n)))+footerSize)
 	return Window{Offset: stored - length, Length: length}, nil
 }
