@@ -140,7 +140,7 @@ func (c *completion) length() (n int64) {
 // checkSizes finds a part that only the last could be.
 func (c *completion) checkSizes() error {
 	for _, p := range c.parts[:len(c.parts)-1] {
-		if staged(p.Length) {
+		if short(p.Length) {
 			return fmt.Errorf("part %d of %d bytes: %w", p.Number, p.Length, backends.ErrTooSmall)
 		}
 	}
@@ -159,7 +159,7 @@ func (c *completion) finish(ctx context.Context, tail *sealed.Tail) (backends.Wr
 // a last part that was staged.
 func (c *completion) storeTail(ctx context.Context, tail *sealed.Tail) error {
 	last := c.pieces[len(c.pieces)-1]
-	if !staged(c.parts[len(c.parts)-1].Length) {
+	if !staged(last.Number, c.parts[len(c.parts)-1].Length) {
 		part, err := c.mp.PutPart(ctx, c.backendID(), last.Number+1, backends.Body{Reader: tail.Reader(), Size: tail.Size()})
 		c.pieces = append(c.pieces, part)
 		return err

@@ -93,8 +93,13 @@ func newWorld(t *testing.T) *world {
 // replica is another gateway on the same store and keys.
 func (w *world) replica() *Service {
 	w.t.Helper()
+	return w.replicaOn(w.store)
+}
+
+func (w *world) replicaOn(store backends.Store) *Service {
+	w.t.Helper()
 	s, err := New(Config{
-		Keys: w.ring, Stores: map[string]backends.Store{"main": w.store}, DefaultStore: "main",
+		Keys: w.ring, Stores: map[string]backends.Store{"main": store}, DefaultStore: "main",
 		Prefix: "there-", MD5Buckets: []string{"md5-*"}, Logger: zap.NewNop(),
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"chatelaine/backends"
 	"chatelaine/gateway/keys"
+	"chatelaine/gateway/sealed"
 )
 
 // Errors that callers tell apart, beside those of backends, keys and sealed, which
@@ -58,8 +59,8 @@ const (
 	ReservedPrefix = ".chatelaine/"
 	// MaxKey is the longest object key, in bytes of UTF-8.
 	MaxKey = 1024
-	// MaxPartNumber is the highest part number; the trailer needs the one above.
-	MaxPartNumber = 9999
+	// MaxPartNumber is the highest part number, S3's.
+	MaxPartNumber = sealed.MaxParts
 )
 
 // Reserved says whether a key belongs to the gateway.

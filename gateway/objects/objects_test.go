@@ -118,6 +118,9 @@ func TestMultipartObjectsComeBackWholeAndInRanges(t *testing.T) {
 		{"one large part", []int{1}, []int64{6 * mib}},
 		{"gaps and uneven cuts", []int{2, 5, 9999}, []int64{5*mib + 3, 6*mib - 1, 5 * mib}},
 		{"a small last part", []int{1, 2, 4}, []int64{5 * mib, 5*mib + 16384, 1}},
+		{"parts 9999 and 10000", []int{1, 9999, 10000}, []int64{5 * mib, 5*mib + 1, 6*mib + 1}},
+		{"part 10000 alone", []int{10000}, []int64{5*mib + 16384}},
+		{"a small part 10000", []int{1, 10000}, []int64{5 * mib, 1}},
 		{"an empty last part", []int{1, 2}, []int64{5 * mib, 0}},
 	}
 	for _, tt := range tests {

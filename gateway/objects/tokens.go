@@ -53,14 +53,10 @@ type folder struct {
 }
 
 // list reads the parts above the number after, at most limit of them and those of
-// the same page beyond; 0 means all. Of two attempts at one number the later counts.
+// the same page beyond; 0 means all.
 func (u *upload) list(ctx context.Context, after, limit int) ([]storedPart, error) {
-	byNumber := map[int]backends.Part{}
-	keep := func(p backends.Part) {
-		if old, ok := byNumber[p.Number]; !ok || old.Modified.Before(p.Modified) {
-			byNumber[p.Number] = p
-		}
-	}
+	byNumber := map[int][]backends.Part{}
+	keep := func(p backends.Part) { byNumber[p.Number] = append(byNumber[p.Number], p) }
 	last, err := u.eachStored(ctx, after, limit, keep)
 	if err != nil {
 		return nil, err
@@ -73,8 +69,8 @@ func (u *upload) list(ctx context.Context, after, limit int) ([]storedPart, erro
 		keep(p)
 	}
 	parts := make([]storedPart, 0, len(byNumber))
-	for _, p := range byNumber {
-		part, err := u.withToken(p, f.tokens[p.Number])
+	for number, attempts := range byNumber {
+		part, err := u.choose(attempts, f.tokens[number])
 		if err != nil {
 			return nil, err
 		}
@@ -84,8 +80,31 @@ func (u *upload) list(ctx context.Context, after, limit int) ([]storedPart, erro
 	return parts, nil
 }
 
-// eachStored reads the parts that the backend holds. It returns the number up to
-// which it has read: MaxPartNumber at the end.
+// choose finds the attempt at a number that counts, of one in the backend and one that
+// is staged: the later. One whose token is kept comes before any without: that may be the
+// last part with a tail, of a Complete that ended there.
+func (u *upload) choose(attempts []backends.Part, tokens []string) (newest storedPart, err error) {
+	slices.SortStableFunc(attempts, func(a, b backends.Part) int { return b.Modified.Compare(a.Modified) })
+	for i, p := range attempts {
+		part, partErr := u.withToken(p, tokens)
+		if part.Bound {
+			return part, partErr
+		}
+		if i == 0 {
+			newest, err = part, partErr
+		}
+	}
+	return newest, err
+}
+
+// isPart tells a client's part from what a Complete stored that did not end: a tail,
+// which is shorter than any of them, or the highest number, which never comes here by itself.
+func isPart(p backends.Part) bool {
+	return p.Number < MaxPartNumber && p.Size >= sealed.MessageSize(sealed.MinPartSize)
+}
+
+// eachStored reads the clients' parts that the backend holds. It returns the number up
+// to which it has read: MaxPartNumber at the end.
 func (u *upload) eachStored(ctx context.Context, after, limit int, keep func(backends.Part)) (last int, err error) {
 	for n := 0; ; {
 		page, err := u.mp.ListParts(ctx, u.backendID(), after, 0)
@@ -93,7 +112,9 @@ func (u *upload) eachStored(ctx context.Context, after, limit int, keep func(bac
 			return 0, err
 		}
 		for _, p := range page.Parts {
-			keep(p)
+			if isPart(p) {
+				keep(p)
+			}
 		}
 		n += len(page.Parts)
 		if after = page.Next; after == 0 {

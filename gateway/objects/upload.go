@@ -67,7 +67,7 @@ func (r CreateUploadRequest) sealedAttributes() sealed.Attributes {
 
 func (r UploadRef) stashName() string { return sealed.StashDir(r.ID) + "key" }
 
-// stagedName is where a part lies that is too small for the backend.
+// stagedName is where a part lies that waits for Complete (staged).
 func (r UploadRef) stagedName(number int) string {
 	return fmt.Sprintf("%s%05d", sealed.StashDir(r.ID), number)
 }
@@ -155,8 +155,8 @@ func noUpload(err error) error {
 	return err
 }
 
-// PutPart seals one part. A part that is too small to be any but the last waits
-// beside the stash until Complete.
+// PutPart seals one part, of at most MaxPut bytes. What cannot be a part of the
+// backend's yet waits beside the stash until Complete (staged).
 func (s *Service) PutPart(ctx context.Context, r PutPartRequest) (PartResult, error) {
 	return s.addPart(ctx, r, true)
 }
@@ -170,9 +170,12 @@ func (s *Service) addPart(ctx context.Context, r PutPartRequest, sent bool) (Par
 	if err := checkPut(r.Key, r.Size); err != nil {
 		return PartResult{}, err
 	}
-	u, err := s.openUpload(ctx, r.UploadRef, staged(r.Size))
+	u, err := s.openUpload(ctx, r.UploadRef, staged(r.Number, r.Size))
 	if err != nil {
 		return PartResult{}, err
+	}
+	if r.Number == MaxPartNumber && sealed.MessageSize(r.Size) > u.mp.MaxPut()-sealed.MaxTail {
+		return PartResult{}, fmt.Errorf("objects: putting %d bytes together with the tail: %w", r.Size, ErrBodyTooLarge)
 	}
 	if sent {
 		if err := u.checkStated(r); err != nil {
@@ -186,7 +189,13 @@ func (s *Service) addPart(ctx context.Context, r PutPartRequest, sent bool) (Par
 	return result, nil
 }
 
-func staged(size int64) bool { return size < sealed.MinPartSize }
+// staged says whether a part waits beside the stash until Complete: one that is too
+// small to be any but the last, and the one behind which backends have no number for
+// the tail. Complete makes it one part of the backend's together with the tail.
+func staged(number int, size int64) bool { return short(size) || number == MaxPartNumber }
+
+// short says whether a part of that many bytes can be the last alone.
+func short(size int64) bool { return size < sealed.MinPartSize }
 
 func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (PartResult, error) {
 	body, value := u.checksummed(r)
@@ -207,6 +216,11 @@ func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (Par
 	if err := guard.ended(err); err != nil {
 		return PartResult{}, err
 	}
+	if r.Number == MaxPartNumber {
+		if err := s.stillOpen(ctx, u); err != nil {
+			return PartResult{}, err
+		}
+	}
 	part := sealer.Part()
 	part.Checksum = slices.Concat(value(), sum())
 	at := sealed.TokenPlace{UploadID: u.ID, Number: r.Number, ETag: etag}
@@ -220,8 +234,18 @@ func (s *Service) putPart(ctx context.Context, u *upload, r PutPartRequest) (Par
 	return PartResult{ETag: visible, KEK: u.Bucket.KEK, Checksum: u.checksumOf(part), Unasked: u.asked().Algorithm == ""}, nil
 }
 
+// stillOpen looks whether an upload has ended while a part was staged, which takes a
+// while where it is large: then nobody else clears it away.
+func (s *Service) stillOpen(ctx context.Context, u *upload) error {
+	_, err := s.getReserved(ctx, u.Bucket, u.store, u.stashName(), nil)
+	if err == nil || !errors.Is(err, backends.ErrNotFound) {
+		return err
+	}
+	return errors.Join(noUpload(err), s.clearUpload(context.WithoutCancel(ctx), u.store, u.UploadRef))
+}
+
 func (u *upload) storePart(ctx context.Context, number int, size int64, body backends.Body) (etag string, err error) {
-	if !staged(size) {
+	if !staged(number, size) {
 		part, err := u.mp.PutPart(ctx, u.backendID(), number, body)
 		return part.ETag, err
 	}

@@ -267,11 +267,7 @@ func invalidPart(c *call, _ error) *fault {
 		"or the specified entity tag may not match the part's entity tag.", field{"UploadId", c.query.Get("uploadId")})
 }
 
-// partNumberFault is for 10000, which S3 takes and the gateway needs for itself.
-func partNumberFault(c *call, _ error) *fault {
-	return invalidArgument("Part number must be an integer between 1 and "+strconv.Itoa(objects.MaxPartNumber)+", inclusive.",
-		"partNumber", c.query.Get("partNumber"))
-}
+func partNumberFault(c *call, _ error) *fault { return invalidPartNumber(c.query.Get("partNumber")) }
 
 func checksumFault(c *call, _ error) *fault {
 	if sum, err := c.objectChecksum(); err == nil && sum != nil {

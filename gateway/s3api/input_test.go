@@ -117,7 +117,8 @@ func TestABadPutStoresNothingAndLosesNothing(t *testing.T) {
 		{"partNumber alone", sent{path: "/bucket/k?partNumber=1"}, 400, "InvalidArgument"},
 		{"an unknown upload", sent{path: "/bucket/k?partNumber=1&uploadId=none"}, 404, "NoSuchUpload"},
 		{"part 0", sent{path: "/bucket/k?partNumber=0&uploadId=none"}, 400, "InvalidArgument"},
-		{"part 10000, the gateway's own", sent{path: "/bucket/k?partNumber=10000&uploadId=none"}, 400, "InvalidArgument"},
+		{"part 10001", sent{path: "/bucket/k?partNumber=10001&uploadId=none"}, 400, "InvalidArgument"},
+		{"part 10000 of an unknown upload", sent{path: "/bucket/k?partNumber=10000&uploadId=none"}, 404, "NoSuchUpload"},
 		{"an unknown sub-resource", sent{path: "/bucket/k?annotation"}, 501, "NotImplemented"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

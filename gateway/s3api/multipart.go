@@ -9,8 +9,8 @@ import (
 	"chatelaine/gateway/objects"
 )
 
-// maxParts is how many parts S3 lets a Complete name.
-const maxParts = 10000
+// maxParts is how many parts S3 lets a Complete name, and the highest number of one.
+const maxParts = objects.MaxPartNumber
 
 func (c *call) uploadRef() objects.UploadRef {
 	return objects.UploadRef{Bucket: c.bucket, Key: c.key, ID: c.query.Get("uploadId")}
