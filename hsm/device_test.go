@@ -301,6 +301,26 @@ func TestPINThatWasChangedMeanwhileIsTriedOnce(t *testing.T) {
 	}
 }
 
+func TestNobodyLogsInForACallerThatHasGone(t *testing.T) {
+	f := newFake()
+	lib, err := start("fake.so", f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	cfg := Config{Library: lib, Token: Selector{Label: "fake"}, PIN: NewPIN(fakePIN)}
+	if _, err := Open(ctx, cfg); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	if got := f.count(&f.logins); got != 0 {
+		t.Errorf("C_Login was called %d times, want 0", got)
+	}
+	if err := lib.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPINIsNotTriedWhereItMightLockTheToken(t *testing.T) {
 	for _, flags := range []uint{
 		ckfTokenInitialized | ckfUserPINInitialized | ckfUserPINFinalTry,

@@ -146,8 +146,12 @@ func (t *Token) begin() error {
 	return nil
 }
 
-// attached returns a login that lives, and logs in when there is none.
+// attached returns a login that lives, and logs in when there is none. It does not for
+// a caller that has gone already.
 func (t *Token) attached(ctx context.Context) (*attachment, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	a, j, err := t.join()
 	if a != nil || err != nil {
 		return a, err
