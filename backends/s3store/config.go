@@ -90,6 +90,9 @@ type Config struct {
 	Logger *zap.Logger
 
 	dialect Dialect // set by complete
+	// answers is the most bytes of an answer that is read whole. 0 means answerLimit,
+	// as it does but in tests.
+	answers int64
 }
 
 const (
@@ -204,6 +207,7 @@ func (c *Config) complete() error {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
+	c.answers = cmp.Or(c.answers, answerLimit)
 	return errors.Join(err, c.checkEndpoint(), c.checkCredentials(), c.checkRest())
 }
 

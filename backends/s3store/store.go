@@ -88,8 +88,8 @@ func New(cfg Config) (*Store, error) {
 		patient:   newTransport(d, completeFactor*cfg.Stall),
 		small:     sync.Pool{New: func() any { return new([smallBody]byte) }},
 	}
-	s.streaming = answers{transport: s.transport, stall: cfg.Stall, streams: true}
-	s.complete = answers{transport: s.patient, stall: completeFactor * cfg.Stall}
+	s.streaming = answers{transport: s.transport, stall: cfg.Stall, limit: cfg.answers, streams: true}
+	s.complete = answers{transport: s.patient, stall: completeFactor * cfg.Stall, limit: cfg.answers}
 	s.client = s3.New(s.options(creds))
 	return s, nil
 }
@@ -180,7 +180,7 @@ func (s *Store) options(creds aws.CredentialsProvider) s3.Options {
 		Region:       s.cfg.Region,
 		UsePathStyle: s.cfg.PathStyle,
 		Credentials:  creds,
-		HTTPClient:   answers{transport: s.transport, stall: s.cfg.Stall},
+		HTTPClient:   answers{transport: s.transport, stall: s.cfg.Stall, limit: s.cfg.answers},
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts = attempts
 			o.Backoff = retry.BackoffDelayerFunc(backoff)

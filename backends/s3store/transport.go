@@ -190,7 +190,8 @@ func (b *batches) get(r io.Reader) (batch []byte, done func()) {
 type answers struct {
 	transport *http.Transport
 	stall     time.Duration
-	// streams says that the body of a success is handed out and not read whole.
+	limit     int64 // of bytes that are read
+	// streams says that the body of a success is handed out, without a limit.
 	streams bool
 }
 
@@ -208,7 +209,7 @@ func (a answers) Do(r *http.Request) (*http.Response, error) {
 	}
 	body := io.Reader(resp.Body)
 	if !a.streams || resp.StatusCode >= http.StatusMultipleChoices {
-		body = io.LimitReader(resp.Body, answerLimit)
+		body = io.LimitReader(resp.Body, a.limit)
 	}
 	resp.Body = &answer{r: body, c: resp.Body, cancel: cancel, stall: a.stall}
 	return resp, nil

@@ -156,6 +156,9 @@ func raw(answer string) http.HandlerFunc {
 	}
 }
 
+// answerLimit is that of TestMalformedListingIsUnavailable.
+const answerLimit = 64 << 10
+
 func TestMalformedListingIsUnavailable(t *testing.T) {
 	for name, xml := range map[string]string{
 		"not XML":         "hello",
@@ -164,10 +167,12 @@ func TestMalformedListingIsUnavailable(t *testing.T) {
 		"cut off":         "<ListBucketResult><Contents><Key>a",
 		"bad escape":      "<ListBucketResult><Name>b</Name><EncodingType>url</EncodingType><Contents><Key>%zz</Key></Contents></ListBucketResult>",
 		"truncated, mute": "<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated></ListBucketResult>",
-		"endless":         "<ListBucketResult>" + strings.Repeat(" ", 20<<20) + "</ListBucketResult>",
+		"endless":         "<ListBucketResult>" + strings.Repeat(" ", answerLimit) + "</ListBucketResult>",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := scripted(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, xml) })
+			var cfg s3store.Config
+			cfg.LimitAnswers(answerLimit)
+			s := scriptedWith(t, cfg, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, xml) })
 			if page, err := s.List(t.Context(), "bucket", nil); !errors.Is(err, backends.ErrUnavailable) {
 				t.Errorf("List: got %+v and %v, want ErrUnavailable", page, err)
 			}
@@ -180,6 +185,40 @@ func TestMalformedListingIsUnavailable(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAListingThatIsTooLongToBeScannedHasTheLimitToo(t *testing.T) {
+	const limit = s3store.MaxScan + answerLimit
+	for length, want := range map[int]error{answerLimit: nil, limit: backends.ErrUnavailable} {
+		var cfg s3store.Config
+		cfg.LimitAnswers(limit)
+		xml := "<ListBucketResult><Name>bucket</Name>" + strings.Repeat(" ", length) + "</ListBucketResult>"
+		s := scriptedWith(t, cfg, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, xml) })
+		if page, err := s.List(t.Context(), "bucket", nil); !errors.Is(err, want) {
+			t.Errorf("%d bytes: got %+v and %v, want %v", length, page, err, want)
+		}
+	}
+}
+
+func TestNoAnswerIsReadBeyond16MiB(t *testing.T) {
+	s := scripted(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound) // successes of a Get are handed out
+		_, _ = io.Copy(w, &zeros{left: 20 << 20})
+	})
+	for name, client := range s.HTTPClients() {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.Endpoint(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, resp.Body); n != 16<<20 || err != nil {
+			t.Errorf("%s: got %d bytes and %v, want 16 MiB", name, n, err)
+		}
+		resp.Body.Close()
 	}
 }
 
