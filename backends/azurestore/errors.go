@@ -15,7 +15,8 @@ import (
 )
 
 var (
-	errNotEmpty = fmt.Errorf("%w: it has blobs", backends.ErrBucketNotEmpty)
+	errNotEmpty  = fmt.Errorf("%w: it has blobs", backends.ErrBucketNotEmpty)
+	errNoListing = fmt.Errorf("%w: %w: no listing", backends.ErrUnavailable, cloud.ErrMalformed)
 )
 
 // answerError is an error that the service answered with. The SDK's own has pages of text.

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -186,7 +185,7 @@ func object(ctx context.Context, key string, out blob.DownloadStreamResponse) (*
 			Attributes: backends.Attributes{ContentType: deref(out.ContentType), Metadata: metadataOf(out.Metadata)},
 		},
 		Range: rng,
-		Body:  &answerBody{ctx: ctx, rc: out.Body, left: rng.Length},
+		Body:  &cloud.Answer{Body: out.Body, Left: rng.Length, Wrap: func(err error) error { return wrap(ctx, "reading an object", err) }},
 	}, nil
 }
 
@@ -209,32 +208,6 @@ func extent(contentRange string, length int64) (backends.Range, int64, error) {
 	}
 	return backends.Range{Offset: first, Length: length}, size, nil
 }
-
-// answerBody yields exactly what the answer's header promised, or an error.
-type answerBody struct {
-	ctx  context.Context //nolint:containedctx // the one that the request runs under, to tell why a Read failed
-	rc   io.ReadCloser
-	left int64
-}
-
-func (b *answerBody) Read(p []byte) (int, error) {
-	if b.left == 0 {
-		return 0, io.EOF
-	}
-	n, err := b.rc.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	switch {
-	case b.left == 0:
-		return n, io.EOF
-	case err == nil:
-		return n, nil
-	case err == io.EOF, err == io.ErrUnexpectedEOF: //nolint:errorlint // both come bare
-		return n, fmt.Errorf("azurestore: reading an object: %d bytes are missing: %w: %w", b.left, backends.ErrUnavailable, io.ErrUnexpectedEOF)
-	}
-	return n, wrap(b.ctx, "reading an object", err)
-}
-
-func (b *answerBody) Close() error { return b.rc.Close() }
 
 // Head implements backends.Store.
 func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (backends.Info, error) {

@@ -2,8 +2,6 @@ package gcsstore
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +10,7 @@ import (
 	"cloud.google.com/go/storage"
 
 	"chatelaine/backends"
+	"chatelaine/backends/cloud"
 )
 
 // List implements backends.Store. It is one request, and another where the driver's own
@@ -21,133 +20,74 @@ func (s *Store) List(ctx context.Context, bucket string, opts *backends.ListOpti
 	if opts == nil {
 		opts = &backends.ListOptions{}
 	}
-	from, err := parsePosition(opts)
+	from, err := positionOf(opts)
 	if !utf8.ValidString(opts.Prefix) || !utf8.ValidString(opts.Delimiter) {
 		err = firstError(err, fmt.Errorf("%w: prefix %.80q or delimiter %.80q is not UTF-8", backends.ErrInvalidName, opts.Prefix, opts.Delimiter))
 	}
 	if err := firstError(backends.CheckBucket(bucket), err); err != nil {
 		return nil, wrap(ctx, doing, err)
 	}
-	l := lister{store: s, bucket: bucket, opts: *opts, at: from, page: &backends.Page{}}
-	if l.opts.Limit < 1 || l.opts.Limit > backends.MaxPage {
-		l.opts.Limit = backends.MaxPage
-	}
-	for more := true; more; {
-		if more, err = l.step(ctx); err != nil {
-			return nil, wrap(ctx, doing, err)
-		}
-	}
-	return l.page, nil
+	l := lister{store: s, bucket: bucket, opts: opts}
+	page, err := cloud.Listing{Fetch: l.fetch, Reopen: reopen}.Page(ctx, from, opts.Limit)
+	return page, wrap(ctx, doing, err)
 }
 
-// position is where a listing goes on: the service's page of that Token among the names
-// from Start on, above the row After.
-type position struct {
-	Token string `json:"t,omitempty"`
-	Start string `json:"s,omitempty"`
-	After string `json:"a,omitempty"`
+// positionOf is where a listing begins.
+func positionOf(opts *backends.ListOptions) (cloud.Position, error) {
+	if opts.Token != "" {
+		return cloud.ParsePosition(opts.Token)
+	}
+	start, _, _ := strings.Cut(strings.ToValidUTF8(opts.After, "\xff"), "\xff")
+	return cloud.Position{Start: start, After: opts.After}, nil
 }
 
-func parsePosition(opts *backends.ListOptions) (p position, err error) {
-	if opts.Token == "" {
-		start, _, _ := strings.Cut(strings.ToValidUTF8(opts.After, "\xff"), "\xff")
-		return position{Start: start, After: opts.After}, nil
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(opts.Token)
-	if err == nil {
-		err = json.Unmarshal(raw, &p)
-	}
-	if err != nil {
-		return position{}, fmt.Errorf("%w: token %.40q", backends.ErrInvalidName, opts.Token)
-	}
-	return p, nil
-}
-
-func (p position) token() (string, error) {
-	raw, err := json.Marshal(p)
-	return base64.RawURLEncoding.EncodeToString(raw), err
+// reopen begins at a name: the service's own token is that of all its page.
+func reopen(at cloud.Position) cloud.Position {
+	return cloud.Position{Start: at.After, After: at.After}
 }
 
 type lister struct {
 	store  *Store
 	bucket string
-	opts   backends.ListOptions
-	at     position
-	page   *backends.Page
+	opts   *backends.ListOptions
 }
 
-// row is a line of a listing: an object, or a common prefix, which has no attributes.
-type row struct {
-	name  string
-	attrs *storage.ObjectAttrs
-}
-
-// step adds one of the service's pages and says whether to go on.
-func (l *lister) step(ctx context.Context) (more bool, err error) {
-	rows, next, err := l.fetch(ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, r := range rows {
-		if r.name <= l.at.After || strings.HasPrefix(r.name, reserved) {
-			continue
-		}
-		if l.rows() == l.opts.Limit { // r has been read in vain: the next page begins there
-			return false, l.truncate(position{Start: l.at.After, After: l.at.After})
-		}
-		l.add(r)
-	}
-	l.at.Token = next
-	if n := len(rows); n > 0 && next != "" && strings.HasPrefix(rows[n-1].name, reserved) {
-		l.at.Token, l.at.Start = "", reservedEnd
-		next = reservedEnd
-	}
-	if next == "" {
-		return false, nil
-	}
-	if l.rows() == l.opts.Limit {
-		return false, l.truncate(l.at)
-	}
-	return true, nil
-}
-
-func (l *lister) add(r row) {
-	l.at.After = r.name
-	if r.attrs == nil {
-		l.page.Prefixes = append(l.page.Prefixes, r.name)
-		return
-	}
-	l.page.Entries = append(l.page.Entries, infoOf(r.attrs))
-}
-
-func (l *lister) rows() int { return len(l.page.Entries) + len(l.page.Prefixes) }
-
-func (l *lister) truncate(at position) (err error) {
-	l.page.Truncated = true
-	l.page.Token, err = at.token()
-	return err
-}
-
-// fetch reads a page of the service's as rows in order. It asks for one row more than is
-// missing, which tells whether there is more, and for another where the first is known.
-func (l *lister) fetch(ctx context.Context) ([]row, string, error) {
-	limit := l.opts.Limit - l.rows() + 1
-	if l.at.Token == "" && l.at.Start != "" {
+// fetch reads a page of the service's as rows in order, without the driver's own objects.
+// It asks for one row more than is missing, which tells whether there is more, and for
+// another where the first is known.
+func (l *lister) fetch(ctx context.Context, at cloud.Position, missing int) (rows []cloud.Row, next cloud.Position, err error) {
+	limit := missing + 1
+	if at.Token == "" && at.Start != "" {
 		limit++
 	}
-	found, next, err := l.store.page(ctx, l.bucket, storage.Query{
-		Prefix: l.opts.Prefix, Delimiter: l.opts.Delimiter, StartOffset: l.at.Start,
-	}, min(limit, backends.MaxPage), l.at.Token)
+	found, token, err := l.store.page(ctx, l.bucket, storage.Query{
+		Prefix: l.opts.Prefix, Delimiter: l.opts.Delimiter, StartOffset: at.Start,
+	}, min(limit, backends.MaxPage), at.Token)
 	if err != nil {
-		return nil, "", err
+		return nil, cloud.Position{}, err
 	}
-	rows := make([]row, len(found))
-	for i, attrs := range found {
-		rows[i] = row{attrs.Name, attrs}
-		if attrs.Prefix != "" {
-			rows[i] = row{name: attrs.Prefix}
+	slices.SortFunc(found, func(a, b *storage.ObjectAttrs) int { return strings.Compare(nameOf(a), nameOf(b)) })
+	for _, attrs := range found {
+		if row := rowOf(attrs); !strings.HasPrefix(row.Name, reserved) {
+			rows = append(rows, row)
 		}
 	}
-	slices.SortFunc(rows, func(a, b row) int { return strings.Compare(a.name, b.name) })
-	return rows, next, nil
+	switch n := len(found); {
+	case token == "":
+		return rows, cloud.Position{}, nil
+	case n > 0 && strings.HasPrefix(nameOf(found[n-1]), reserved):
+		return rows, cloud.Position{Start: reservedEnd}, nil
+	}
+	return rows, cloud.Position{Token: token, Start: at.Start}, nil
+}
+
+// nameOf is an object's name, or the common prefix that attrs stand for.
+func nameOf(attrs *storage.ObjectAttrs) string { return attrs.Prefix + attrs.Name }
+
+func rowOf(attrs *storage.ObjectAttrs) cloud.Row {
+	if attrs.Prefix != "" {
+		return cloud.Row{Name: attrs.Prefix}
+	}
+	info := infoOf(attrs)
+	return cloud.Row{Name: attrs.Name, Info: &info}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 
@@ -99,7 +98,8 @@ func (s *Store) read(ctx context.Context, o *storage.ObjectHandle, r *backends.R
 			Headers:    answerHeaders(answered(ctx)),
 		},
 		Range: rng,
-		Body:  &answerBody{ctx: ctx, rc: in, left: rng.Length},
+		// The SDK asks again for the rest of an answer that is cut, of the same generation.
+		Body: &cloud.Answer{Body: in, Left: rng.Length, Wrap: func(err error) error { return wrap(ctx, "reading an object", err) }},
 	}, nil
 }
 
@@ -116,32 +116,6 @@ func absolute(r *backends.Range) (offset, length int64, err error) {
 	}
 	return r.Offset, r.Length, nil
 }
-
-// answerBody yields exactly what the answer's header promised, or an error. The SDK asks
-// again for the rest of an answer that is cut, of the same generation.
-type answerBody struct {
-	ctx  context.Context //nolint:containedctx // the one that the request runs under, to tell why a Read failed
-	rc   io.ReadCloser
-	left int64
-}
-
-func (b *answerBody) Read(p []byte) (int, error) {
-	n, err := b.rc.Read(p)
-	b.left -= int64(n)
-	switch {
-	case b.left < 0:
-		return 0, fmt.Errorf("gcsstore: reading an object: %w: more bytes than were promised", backends.ErrUnavailable)
-	case err == nil:
-		return n, nil
-	case errors.Is(err, io.EOF) && b.left == 0:
-		return n, io.EOF
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return n, fmt.Errorf("gcsstore: reading an object: %d bytes are missing: %w: %w", b.left, backends.ErrUnavailable, io.ErrUnexpectedEOF)
-	}
-	return n, wrap(b.ctx, "reading an object", err)
-}
-
-func (b *answerBody) Close() error { return b.rc.Close() }
 
 // Head implements backends.Store. It does not tell an object that is missing from a
 // bucket that is.
