@@ -68,7 +68,7 @@ func startIn(t *testing.T, dir string, environment []string, args ...string) *pr
 		t.Fatal(err)
 	}
 	p := &program{Cmd: exec.Command(self, args...), exited: make(chan struct{})}
-	p.Env = append(append(os.Environ(), "BE_CHATELAINE=1"), environment...)
+	p.Env = append(append(os.Environ(), "BE_CHATELAINE=1", briefly()), environment...)
 	p.Dir = dir
 	p.Stdout, p.Stderr = &p.out, &p.err
 	if err := p.Start(); err != nil {
@@ -85,6 +85,10 @@ func startIn(t *testing.T, dir string, environment []string, args ...string) *pr
 	})
 	return p
 }
+
+// briefly has the race detector look on for 20 ms after main has returned, for races of
+// goroutines that are left then, and not for a second at the end of each command.
+func briefly() string { return "GORACE=atexit_sleep_ms=20 " + os.Getenv("GORACE") }
 
 // end waits for the program to end by itself and returns its exit code.
 func (p *program) end(t *testing.T) int {
