@@ -1,8 +1,10 @@
 package sealed
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -152,6 +154,7 @@ func TestEnvelopePlaintextIsStrict(t *testing.T) {
 		out[at] = b
 		return out
 	}
+	spliced := func(pieces ...[]byte) []byte { return append(good[:1:1], bytes.Join(pieces, nil)...) }
 	tlv := func(b ...byte) []byte { return append(append([]byte(nil), good...), b...) }
 	for _, tt := range []struct {
 		name string
@@ -163,6 +166,8 @@ func TestEnvelopePlaintextIsStrict(t *testing.T) {
 		{"another suite", set(0, 2), ErrUnsupported},
 		{"unknown kind", set(1, 2), ErrCorrupt},
 		{"multipart with a length", set(1, 1), ErrCorrupt},
+		{"multipart with a salt", spliced(append([]byte{byte(Multipart)}, good[2:34]...), bytes.Repeat([]byte{0xff}, 8), good[42:]), ErrCorrupt},
+		{"multipart with a length and no salt", spliced(append([]byte{byte(Multipart)}, good[2:42]...), make([]byte, SaltSize), good[66:]), ErrCorrupt},
 		{"beyond 5 GiB", set(34, 1), ErrCorrupt},
 		{"time beyond 63 bits", set(66, 0x80), ErrCorrupt},
 		{"no salt", append(append(append([]byte(nil), good[:42]...), make([]byte, 24)...), good[66:]...), ErrCorrupt},
@@ -204,6 +209,25 @@ func TestUnknownAttributesSurviveACopy(t *testing.T) {
 	again, err := later.encode()
 	if err != nil || string(again) != string(pt) {
 		t.Errorf("got %x, %v, want %x", again, err, pt)
+	}
+}
+
+// TestEnvelopeThatIsTooLongDoesNotOpen seals one, under the right key, that no writer of ours would.
+func TestEnvelopeThatIsTooLongDoesNotOpen(t *testing.T) {
+	e := testEnvelope(t)
+	for size, want := range map[int]error{1: nil, MaxHeader: ErrCorrupt} {
+		e.Attributes = Attributes{UserMetadata: []Pair{{Name: "n", Value: strings.Repeat("v", size)}}}
+		pt, err := e.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		msg, err := Suite{}.sealMessage(testKey(t, 9), envelopeContext(testName), pt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := envelopePrefix + base64.RawURLEncoding.EncodeToString(append(testKeyID[:], msg...))
+		_, err = Suite{}.OpenEnvelope(header, testKey(t, 9), testName)
+		wantError(t, fmt.Sprintf("a value of %d bytes", size), err, want)
 	}
 }
 

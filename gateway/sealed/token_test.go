@@ -1,7 +1,9 @@
 package sealed
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"reflect"
 	"strings"
@@ -76,6 +78,7 @@ func TestTokenIsBoundToItsPlace(t *testing.T) {
 		{"another upload", testKey(t, 1), "upload-2", 7, visible, ErrToken},
 		{"another part", testKey(t, 1), "upload-1", 8, visible, ErrToken},
 		{"no part", testKey(t, 1), "upload-1", 0, visible, ErrPartNumber},
+		{"the same 16 bits", testKey(t, 1), "upload-1", 1<<16 + 7, visible, ErrPartNumber},
 		{"another ETag", testKey(t, 1), "upload-1", 7, "x" + visible[1:], ErrToken},
 		{"another salt", testKey(t, 1), "upload-1", 7, visible[:at] + other[visible[at] == 'A'] + visible[at+1:], ErrToken},
 		{"another CRC", testKey(t, 1), "upload-1", 7, visible[:at+45] + other[visible[at+45] == 'A'] + visible[at+46:], ErrToken},
@@ -128,15 +131,43 @@ func TestKeptTokensComeBackAtTheirPlaceAlone(t *testing.T) {
 		}
 		_, err = Suite{}.OpenToken(testKey(t, 2), testPlace, kept)
 		wantError(t, "another key", err, ErrToken)
-		_, err = Suite{}.OpenToken(testKey(t, 1), testPlace, kept[1:])
-		wantError(t, "cut", err, ErrToken)
+		for name, text := range map[string]string{"cut": kept[1:], "more letters that are none": kept + "!", "a line break": kept[:9] + "\n" + kept[9:]} {
+			_, err = Suite{}.OpenToken(testKey(t, 1), testPlace, text)
+			wantError(t, name, err, ErrToken)
+		}
+		_, err = Suite{}.OpenToken(Key{}, testPlace, kept)
+		wantError(t, "no key", err, ErrKey)
 	}
 	_, err := Suite{}.SealToken(testKey(t, 1), testPlace, Part{Number: 7})
 	wantError(t, "not complete", err, ErrRange)
-	short, err := Suite{}.sealMessage(testKey(t, 1), tokenContext(testPlace), make([]byte, tokenClaims-1))
+}
+
+// TestKeptTokensAreStrict seals claims that JoinETag and SealToken refuse.
+func TestKeptTokensAreStrict(t *testing.T) {
+	good, err := testPlace.claims(testPart())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Suite{}.OpenToken(testKey(t, 1), testPlace, base64.RawURLEncoding.EncodeToString(short))
-	wantError(t, "too few claims", err, ErrToken)
+	saltless := append(make([]byte, SaltSize), good[SaltSize:]...)
+	long := bytes.Clone(good)
+	binary.BigEndian.PutUint16(long[SaltSize:], MaxPartSize>>32+1)
+	for _, tt := range []struct {
+		name   string
+		claims []byte
+		want   error
+	}{
+		{"as it should be", good, nil},
+		{"the longest checksum", append(bytes.Clone(good), make([]byte, maxChecksum)...), nil},
+		{"too long a checksum", append(bytes.Clone(good), make([]byte, maxChecksum+1)...), ErrToken},
+		{"too few claims", good[:tokenClaims-1], ErrToken},
+		{"no salt", saltless, ErrToken},
+		{"too long a part", long, ErrToken},
+	} {
+		msg, err := Suite{}.sealMessage(testKey(t, 1), tokenContext(testPlace), tt.claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Suite{}.OpenToken(testKey(t, 1), testPlace, base64.RawURLEncoding.EncodeToString(msg))
+		wantError(t, tt.name, err, tt.want)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"testing/iotest"
@@ -172,7 +173,10 @@ func TestTrailerPlaintextIsStrict(t *testing.T) {
 	}{
 		{"as it should be", good, nil},
 		{"cut", good[:len(good)-1], ErrCorrupt},
+		{"empty", nil, ErrCorrupt},
+		{"half of H", good[:tableHeadSize/2], ErrCorrupt},
 		{"no entries", good[:tableHeadSize], ErrCorrupt},
+		{"no entries, and none counted", set(7, 0)[:tableHeadSize], ErrCorrupt},
 		{"version", set(0, 2), ErrUnsupported},
 		{"flag", set(1, 5), ErrCorrupt},
 		{"MD5", set(1, 3), nil},
@@ -204,6 +208,60 @@ func TestTrailerPlaintextIsStrict(t *testing.T) {
 		if !errors.Is(err, tt.want) || errors.Is(err, ErrPartOrder) || errors.Is(err, ErrPartSize) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		}
+	}
+}
+
+// TestTrailerSaysTheSumOfItsEntries seals a trailer that fits the stored size, and whose entries do not.
+func TestTrailerSaysTheSumOfItsEntries(t *testing.T) {
+	for sum, want := range map[int64]error{MinPartSize + 5: nil, MinPartSize + 4: ErrCorrupt, MinPartSize + 6: ErrCorrupt} {
+		pt := encodeTrailer(parts(MinPartSize, 5), sum, 7, true, [4 + maxChecksum]byte{})
+		msg, err := Suite{}.sealMessage(testKey(t, 1), trailerContext(), pt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Suite{}.openTrailer(msg, testKey(t, 1), Multipart, Size(sum))
+		wantError(t, fmt.Sprintf("sum %d", sum), err, want)
+	}
+}
+
+// TestTrailerOfASinglePutHasOnePartWithoutANumber seals trailers that say the right length.
+func TestTrailerOfASinglePutHasOnePartWithoutANumber(t *testing.T) {
+	salt := Salt(testBytes(3, 24))
+	for _, tt := range []struct {
+		name  string
+		parts []Part
+		want  error
+	}{
+		{"as it should be", []Part{{Length: 9, Salt: salt}}, nil},
+		{"an empty part more", []Part{{Length: 9, Salt: salt}, {Salt: salt}}, ErrCorrupt},
+		{"a number", []Part{{Number: 1, Length: 9, Salt: salt}}, ErrCorrupt},
+		{"no salt", []Part{{Length: 9}}, ErrCorrupt},
+	} {
+		msg, err := Suite{}.sealMessage(testKey(t, 1), trailerContext(), encodeTrailer(tt.parts, 9, 7, true, [4 + maxChecksum]byte{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Suite{}.openTrailer(msg, testKey(t, 1), Single, Size(9))
+		wantError(t, tt.name, err, tt.want)
+	}
+}
+
+// TestTrailerOfMorePartsThanThereCanBe is about bounds that hold twice: by their numbers and sizes, more parts than MaxParts,
+// or than the object's size allows, are refused whatever length the footer and the head of the trailer say.
+func TestTrailerOfMorePartsThanThereCanBe(t *testing.T) {
+	lengths := make([]int64, MaxParts+1)
+	for i := range lengths {
+		lengths[i] = MinPartSize
+	}
+	for name, many := range map[string][]Part{"than MaxParts": parts(lengths...), "than the size allows": parts(3, 6)} {
+		length, _ := sumParts(many)
+		msg, err := Suite{}.sealMessage(testKey(t, 1), trailerContext(), encodeTrailer(many, length, 7, true, [4 + maxChecksum]byte{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := append(binary.BigEndian.AppendUint32(msg, uint32(len(msg))), footerText...)
+		_, err = Suite{}.OpenTrailer(append(make([]byte, 100), end...), testKey(t, 1), Size(length))
+		wantError(t, name, err, ErrCorrupt)
 	}
 }
 
