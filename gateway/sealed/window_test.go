@@ -91,6 +91,16 @@ func TestWindowsRefuseWhatTheObjectHasNot(t *testing.T) {
 	}
 }
 
+func TestTrailersAreNotLookedForWhereNoObjectHasTheSize(t *testing.T) {
+	for stored, want := range map[int64]error{Size(0): nil, Size(0) - 1: ErrCorrupt, 0: ErrCorrupt, -1: ErrCorrupt, Size(ChunkSize) - 1: ErrCorrupt, 1 << 62: ErrCorrupt} {
+		w, err := TrailerWindow(stored)
+		wantError(t, fmt.Sprintf("%d bytes", stored), err, want)
+		if err == nil && w.Offset+w.Length != stored {
+			t.Errorf("%d bytes: got %v, want a suffix", stored, w)
+		}
+	}
+}
+
 func TestUnboundPartsNeedTheirHeaderOnlyInside(t *testing.T) {
 	o := sealMultipart(t, Suite{}, testKey(t, 1), refText("unbound", 2*MinPartSize), []partSpec{
 		{number: 1, length: MinPartSize}, {number: 2, length: MinPartSize, unbound: true},
