@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -349,6 +350,60 @@ func TestAdoptionNeverReplacesWhatAClientWrote(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// lying has one of a backend's answers about an object changed, and other bytes come.
+type lying struct {
+	*counting
+	key  string
+	left int // answers until the one
+	lie  func(*backends.Object)
+}
+
+func (l *lying) Get(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (*backends.Object, error) {
+	o, err := l.counting.Get(ctx, id, opts)
+	if id.Key != l.key || err != nil {
+		return o, err // workers share no more than the key
+	}
+	if l.left--; l.left == -1 {
+		o.Body = io.NopCloser(bytes.NewReader(make([]byte, o.Range.Length)))
+		l.lie(o)
+	}
+	return o, nil
+}
+
+// No tag tells plaintext from other bytes. So what an answer says of itself counts.
+func TestAnswersAboutPlaintextAreWhatWasAskedFor(t *testing.T) {
+	small, large := noise(1000), noise(6<<20)
+	for name, lie := range map[string]func(*backends.Object){
+		"another range":   func(o *backends.Object) { o.Range.Offset++ },
+		"a shorter range": func(o *backends.Object) { o.Range.Length-- },
+		"another ETag":    func(o *backends.Object) { o.ETag = "another" },
+		"another size":    func(o *backends.Object) { o.Size++ },
+		"a newer object":  func(o *backends.Object) { o.Modified = o.Modified.Add(time.Hour) },
+		"a sealed object": func(o *backends.Object) { o.Attributes.Metadata = map[string]string{sealed.MetadataName: "1.AAAA"} },
+	} {
+		for _, test := range []struct {
+			key    string
+			data   []byte
+			honest int
+		}{{"o", small, 0}, {"p", large, 1}} {
+			w := adopting(t, false, map[string][]byte{test.key: test.data})
+			w.limits.whole, w.limits.part = 1<<20, 5<<20
+			w.adopt1()
+			w.stores["main"] = &lying{counting: w.store, key: test.key, left: 1, lie: lie}
+			if _, got, err := w.get(GetRequest{Key: test.key, Range: &ByteRange{100, 199}}); !bytes.Equal(got, test.data[100:200]) && (err == nil || len(got) > 0) {
+				t.Errorf("%s for a range of %q: got %d other bytes and %v", name, test.key, len(got), err)
+			}
+			w.stores["main"] = &lying{counting: w.store, key: test.key, left: test.honest, lie: lie}
+			_ = w.adopt(t.Context(), w.bucket) // it stops, reports a problem, or reads again
+			w.stores["main"] = w.store
+			w.look()
+			if _, got, err := w.get(GetRequest{Key: test.key}); isSealed(w.lying(test.key)) && !bytes.Equal(got, test.data) {
+				t.Errorf("%s was sealed as %q (%v)", name, test.key, err)
+			}
+		}
 	}
 }
 

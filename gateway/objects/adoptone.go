@@ -58,7 +58,7 @@ func (a *adoption) visit(ctx context.Context, e backends.Info) (visit, error) {
 			return v, nil
 		case isProblem(err):
 			return visit{outcome: outcomeProblem, problem: clip(err.Error(), 300)}, nil
-		case !errors.Is(err, backends.ErrPrecondition) && !errors.Is(err, backends.ErrConflict):
+		case !errors.Is(err, backends.ErrPrecondition) && !errors.Is(err, backends.ErrConflict) && !errors.Is(err, errReplaced):
 			return visit{}, fmt.Errorf("sealing %q: %w", e.Key, err)
 		}
 		// A client was faster. What it wrote is what counts.
@@ -96,6 +96,13 @@ func (a *adoption) look(ctx context.Context, e backends.Info) (visit, error) {
 	defer func() { _ = object.Body.Close() }()
 	if _, ours := object.Attributes.Metadata[sealed.MetadataName]; ours {
 		return a.verify(ctx, object.Info)
+	}
+	if !isPlain(a.bucket, e.Key, object.Info) { // newer than the list has said, or put back where all was sealed
+		return visit{}, errLate
+	}
+	found := backends.Info{ETag: e.ETag, Size: object.Size}
+	if err := sameAnswer(a.bucket, e.Key, found, backends.Range{Length: object.Size}, object); err != nil {
+		return visit{}, err
 	}
 	return a.seal(ctx, e.Key, object)
 }
@@ -190,6 +197,9 @@ func (a *adoption) uploadPart(ctx context.Context, upload UploadRef, info backen
 		return "", err
 	}
 	defer func() { _ = object.Body.Close() }()
+	if err := sameAnswer(a.bucket, upload.Key, info, r, object); err != nil {
+		return "", err
+	}
 	part, err := a.PutPart(ctx, PutPartRequest{UploadRef: upload, Number: number, Body: io.Reader(object.Body), Size: r.Length})
 	return part.ETag, err
 }

@@ -81,6 +81,20 @@ func plainETag(b keys.Bucket, etag string) string {
 	return visibleETag(etag)
 }
 
+// sameAnswer makes sure that an answer is about the plaintext object that was looked at,
+// and has what was asked for. No tag would tell, so a provider that ignores a condition or
+// a range is found out here or not at all.
+func sameAnswer(b keys.Bucket, key string, info backends.Info, r backends.Range, object *backends.Object) error {
+	if !isPlain(b, key, object.Info) || object.ETag != info.ETag || object.Size != info.Size {
+		return fmt.Errorf("%w: %w: the backend answers with another one", errReplaced, backends.ErrUnavailable)
+	}
+	if object.Range != r {
+		return fmt.Errorf("%w: the backend answers with %d bytes from %d, want %d from %d",
+			backends.ErrUnavailable, object.Range.Length, object.Range.Offset, r.Length, r.Offset)
+	}
+	return nil
+}
+
 // fetchPlain reads a span, pinned to the object that was looked at.
 func (q *query) fetchPlain(f *found, span Span) (*Reader, error) {
 	if span.Length == 0 {
@@ -105,6 +119,10 @@ func (q *query) fetchPlain(f *found, span Span) (*Reader, error) {
 
 // plainReader puts a Reader on an answer that has the span.
 func (q *query) plainReader(f *found, span Span, object *backends.Object) (*Reader, error) {
+	asked := backends.Range{Offset: span.Offset, Length: span.Length}
+	if err := sameAnswer(q.r.Bucket, q.r.Key, f.info, asked, object); err != nil {
+		return nil, err
+	}
 	st, err := q.stat(f)
 	if err != nil {
 		return nil, err

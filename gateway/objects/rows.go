@@ -54,7 +54,7 @@ func (r *rows) entries(infos []backends.Info) []Entry {
 
 func (r *rows) entry(i backends.Info) Entry {
 	if r.isPlain(i) {
-		return Entry{Key: i.Key, Size: i.Size, ETag: plainETag(r.bucket, i.ETag), Modified: i.Modified, Class: i.Class}
+		return Entry{Key: i.Key, Size: max(-1, i.Size), ETag: plainETag(r.bucket, i.ETag), Modified: i.Modified, Class: i.Class}
 	}
 	e := Entry{Key: i.Key, Size: -1, ETag: visibleETag(i.ETag), Modified: i.Modified, Class: i.Class}
 	if n, ok := sealed.PlainSize(i.Size); ok {
