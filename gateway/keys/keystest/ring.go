@@ -23,6 +23,7 @@ type Ring struct {
 	fail    error
 	work    keys.Work
 	sweeps  []keys.Sweep
+	record  func(space keys.Space, id [16]byte, raw []byte) []byte
 
 	adoptions map[string]keys.Adoption
 	runners   map[string]string
@@ -44,6 +45,14 @@ func (r *Ring) AddUser(id, secret, principal string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.users[id] = user{secret, principal}
+}
+
+// RecordWith has the records of keys that are made from now on be what f returns, where
+// they are to be real mirrors.
+func (r *Ring) RecordWith(f func(space keys.Space, id [16]byte, raw []byte) []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.record = f
 }
 
 // Fail makes every call answer err until it is called with nil.
@@ -70,6 +79,9 @@ func (r *Ring) newKey(space keys.Space) keys.BucketKey {
 		panic(err)
 	}
 	bk := keys.BucketKey{ID: id, Key: key, Record: append([]byte("record of "), id[:]...)}
+	if r.record != nil {
+		bk.Record = r.record(space, id, raw)
+	}
 	r.keys[space] = append(r.keys[space], bk)
 	return bk
 }
