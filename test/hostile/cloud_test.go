@@ -31,13 +31,15 @@ func (o *thing) resize() { o.info.Size = o.bytes.size() }
 
 // reply is how a provider answers one Get.
 type reply struct {
-	info  backends.Info
-	asked backends.Range // what was asked for, of what lies there
-	said  backends.Range // what the answer says that it has
-	body  rope
-	slow  bool  // a byte or nothing at a time
-	fail  error // comes behind the body instead of io.EOF
-	err   error // comes instead of the answer
+	info   backends.Info
+	asked  backends.Range // what was asked for, of what lies there
+	said   backends.Range // what the answer says that it has
+	body   rope
+	wanted *backends.Range // as it was asked for; nil: all
+	pins   []string        // the ETags that were asked for; none: any
+	slow   bool            // a byte or nothing at a time
+	fail   error           // comes behind the body instead of io.EOF
+	err    error           // comes instead of the answer
 }
 
 // attack is what a provider does to one name. The zero value does nothing.
@@ -134,6 +136,21 @@ type view struct {
 	armed  atomic.Bool
 	calls  atomic.Int64
 	struck atomic.Int64
+
+	// told are the answers about the target, true ones too, where witnessed.
+	witnessed bool
+	telling   sync.Mutex
+	told      []reply
+}
+
+// tell keeps an answer in mind.
+func (v *view) tell(id backends.ObjectID, r reply) {
+	if !v.witnessed || id != v.target {
+		return
+	}
+	v.telling.Lock()
+	defer v.telling.Unlock()
+	v.told = append(v.told, r)
 }
 
 func (v *view) strike(id backends.ObjectID) bool {
@@ -163,15 +180,28 @@ func (v *view) changed(ctx context.Context, id backends.ObjectID, c backends.Con
 	return o, err
 }
 
+// seen is what lies there, or what the provider says of it.
+func (v *view) seen(ctx context.Context, id backends.ObjectID, c backends.Conditions, hit bool) (thing, error) {
+	if hit {
+		return v.changed(ctx, id, c)
+	}
+	o, err := v.look(ctx, id)
+	if err == nil {
+		err = c.CheckRead(o.info.ETag, o.info.Modified)
+	}
+	return o, err
+}
+
 // Get answers as the attack says.
 func (v *view) Get(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (*backends.Object, error) {
-	if !v.strike(id) {
+	hit := v.strike(id)
+	if !hit && !v.witnessed {
 		return v.Store.Get(ctx, id, opts)
 	}
 	if opts == nil {
 		opts = &backends.GetOptions{}
 	}
-	o, err := v.changed(ctx, id, opts.Conditions)
+	o, err := v.seen(ctx, id, opts.Conditions, hit)
 	if err != nil {
 		return nil, err
 	}
@@ -180,30 +210,36 @@ func (v *view) Get(ctx context.Context, id backends.ObjectID, opts *backends.Get
 		return nil, err
 	}
 	r := &reply{info: o.info, asked: asked, said: asked, body: o.bytes.cut(asked.Offset, asked.Length)}
-	if v.attack.reply != nil {
+	r.wanted, r.pins = opts.Range, opts.Conditions.IfMatch
+	if hit && v.attack.reply != nil {
 		v.attack.reply(r)
 	}
 	if r.err != nil {
 		return nil, r.err
 	}
+	v.tell(id, *r)
 	return &backends.Object{Info: r.info, Range: r.said, Body: &answer{src: r.body.reader(), slow: r.slow, fail: r.fail}}, nil
 }
 
 // Head answers with what lies there.
 func (v *view) Head(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (backends.Info, error) {
-	if !v.strike(id) {
+	hit := v.strike(id)
+	if !hit && !v.witnessed {
 		return v.Store.Head(ctx, id, opts)
 	}
 	if opts == nil {
 		opts = &backends.GetOptions{}
 	}
-	o, err := v.changed(ctx, id, opts.Conditions)
+	o, err := v.seen(ctx, id, opts.Conditions, hit)
 	if err != nil {
 		return backends.Info{}, err
 	}
 	r := &reply{info: o.info}
-	if v.attack.reply != nil {
+	if hit && v.attack.reply != nil {
 		v.attack.reply(r)
+	}
+	if r.err == nil {
+		v.tell(id, *r)
 	}
 	return r.info, r.err
 }

@@ -29,7 +29,7 @@ var (
 )
 
 func kinds() []kind {
-	return slices.Concat(things(), answers(), uploads(), mirrors())
+	return slices.Concat(things(), answers(), uploads(), mirrors(), adoptions(), keptMirrors())
 }
 
 // tally counts outcomes by kind and by path.
@@ -160,15 +160,15 @@ func (c *campaign) try(ctx context.Context, i int, g *gen, k kind, p path, t *tr
 
 // TestRandomAttacks tries the kinds in turn, each on a random object over a random path.
 func TestRandomAttacks(t *testing.T) {
-	w, err := newWorld(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	vault, err := newVault(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer vault.provider.Close()
+	w, err := newWorld(t.Context(), vault)
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := &campaign{t: t, w: w, vault: vault, seed: cmp.Or(*seed, uint64(time.Now().UnixNano())), tally: newTally()}
 	var running sync.WaitGroup
 	for range 2 {

@@ -3,6 +3,7 @@ package hostile
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -74,8 +75,9 @@ func (w *world) service(store backends.Store) (*objects.Service, error) {
 // unlike is a store that copies nothing by itself.
 type unlike struct{ backends.Store }
 
-func newWorld(ctx context.Context) (*world, error) {
+func newWorld(ctx context.Context, v *vault) (*world, error) {
 	w := &world{cloud: newCloud(), ring: keystest.New(), buckets: map[string]keys.Bucket{}}
+	w.ring.RecordWith(v.record)
 	s, err := w.service(w.cloud)
 	if err != nil {
 		return nil, err
@@ -98,7 +100,7 @@ func newWorld(ctx context.Context) (*world, error) {
 			w.large = append(w.large, s)
 		}
 	}
-	return w, m.err
+	return w, errors.Join(m.err, w.scatter(ctx))
 }
 
 // maker puts objects into a world.

@@ -37,7 +37,7 @@ type listed struct{ suite, id, why string }
 func suites() map[string][]string {
 	return map[string][]string{
 		"sealed":  {"-test.short", "-test.failfast"},
-		"hostile": {"-test.failfast", "-test.run", "Attacks", "-seed", "1", "-attacks", "3000"},
+		"hostile": {"-test.failfast", "-test.run", "Attacks", "-seed", "1", "-attacks", "4500"},
 	}
 }
 
