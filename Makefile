@@ -111,6 +111,10 @@ bench: ## measure the gateway before MinIO against MinIO bare (BENCH=-quick: a m
 adopt: ## adopt a bucket of 100,000 objects, killed ten times (OBJECTS=n)
 	CHATELAINE_ADOPT_OBJECTS=$(or $(OBJECTS),100000) $(GO) test -count=1 -timeout 2h -v -run KilledTenTimes ./test/e2e
 
+.PHONY: parts
+parts: ## one upload of PARTS parts, 52 GB for all 10,000, with a killed gateway (PARTS=n)
+	CHATELAINE_TEST_PARTS=$(or $(PARTS),10000) $(GO) test -count=1 -timeout 2h -v -run TenThousandParts ./test/e2e
+
 # What every cloud is tested for, by the tests of test/e2e that take them from one table.
 CLOUDS ?= OneEndpointServesManyClouds|BadRequestsAreRefused|ABodyThatIsCut|EverythingIs|NothingAcknowledgedIsLost|ReplicasTakeTurns|OneOfManyCreates
 

@@ -124,6 +124,7 @@ func TestOneEndpointServesManyClouds(t *testing.T) {
 		{"buckets lie where they were made", (*manyClouds).wantBuckets},
 		{"what a backend lacks is not implemented", (*manyClouds).wantRefusals},
 		{"objects and parts are copied from each to each", (*manyClouds).copies},
+		{"part numbers go to 10000", (*manyClouds).farNumbers},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(m.within(t)) })
 	}
