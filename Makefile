@@ -68,7 +68,7 @@ lint: ## vet, build without cgo, golangci-lint
 # administrators and clouds send, a quarter of that.
 FUZZED := gateway/s3api:FuzzTarget gateway/s3api:FuzzXML gateway/sigv4:FuzzChunked gateway/sigv4:FuzzVerify
 FUZZED_SHORTER := gateway/s3api:FuzzLifecycle backends/azurestore:FuzzNamesKeepOrderAndPrefixes \
-	backends/azurestore:FuzzDecodeNameTakesWhatEncodeNameMakes kms:FuzzVerifyReport kms/policy:FuzzCheck \
+	backends/azurestore:FuzzDecodeNameTakesWhatEncodeNameMakes backends/azurestore:FuzzTags kms:FuzzVerifyReport kms/policy:FuzzCheck \
 	backends/s3store:FuzzScanListing kms/approval:FuzzParseStatement kms/approval:FuzzSignature \
 	kms/approval:FuzzBundle kms/approval:FuzzParseRules kms/keyceremony:FuzzRecord kms:FuzzParseMirror \
 	kms/offline:FuzzParsePublicKey

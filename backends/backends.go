@@ -39,6 +39,8 @@ var (
 	ErrTooLarge = errors.New("too large for the store")
 	// ErrInvalidName: the store cannot hold an object or bucket of that name.
 	ErrInvalidName = errors.New("invalid name")
+	// ErrInvalidTag: the store cannot hold such a tag.
+	ErrInvalidTag = errors.New("invalid tag")
 	// ErrDenied: the store refuses the gateway's own credentials.
 	ErrDenied = errors.New("store denied access")
 	// ErrUnavailable: the store does not answer, throttles or fails; it may later.

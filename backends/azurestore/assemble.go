@@ -95,7 +95,7 @@ func (s *Store) stageAndCommit(ctx context.Context, dst place, blocks []piece, p
 		return backends.Written{}, err
 	}
 	out, err := client.CommitBlockList(ctx, ids, &blockblob.CommitBlockListOptions{
-		Metadata: props.metadata, HTTPHeaders: props.headers, AccessConditions: w.conditions(),
+		Metadata: props.metadata, HTTPHeaders: props.headers, Tags: props.tags, AccessConditions: w.conditions(),
 	})
 	if err != nil {
 		return backends.Written{}, err

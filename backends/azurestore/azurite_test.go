@@ -29,5 +29,5 @@ func open(t testing.TB, cfg azurestore.Config) *azurestore.Store {
 
 func TestContractOnAzurite(t *testing.T) {
 	s := servers.Azurite(t)
-	backendtest.Options{Refuses: azurestore.Refuses}.Run(t, func(t *testing.T) backends.Store { return open(t, configOf(s)) })
+	backendtest.Options{Refuses: azurestore.Refuses, ShortTags: true}.Run(t, func(t *testing.T) backends.Store { return open(t, configOf(s)) })
 }

@@ -16,6 +16,7 @@ import (
 
 var (
 	errNotEmpty  = fmt.Errorf("%w: it has blobs", backends.ErrBucketNotEmpty)
+	errNoTags    = fmt.Errorf("%w: the account has no index tags", backends.ErrUnsupported)
 	errNoListing = fmt.Errorf("%w: %w: no listing", backends.ErrUnavailable, cloud.ErrMalformed)
 )
 
@@ -56,11 +57,16 @@ func classify(ctx context.Context, err error) error {
 	return cloud.Unavailable(err)
 }
 
-func classifyAnswer(answer *azcore.ResponseError) error {
-	cause := &answerError{status: answer.StatusCode, code: answer.ErrorCode}
+func newAnswerError(answer *azcore.ResponseError) *answerError {
+	e := &answerError{status: answer.StatusCode, code: answer.ErrorCode}
 	if answer.RawResponse != nil {
-		cause.request = answer.RawResponse.Header.Get("X-Ms-Request-Id")
+		e.request = answer.RawResponse.Header.Get("X-Ms-Request-Id")
 	}
+	return e
+}
+
+func classifyAnswer(answer *azcore.ResponseError) error {
+	cause := newAnswerError(answer)
 	kind := ofCode(bloberror.Code(answer.ErrorCode))
 	if kind == nil {
 		kind = ofStatus(answer.StatusCode)
@@ -95,6 +101,9 @@ func ofCode(code bloberror.Code) error {
 		return backends.ErrDenied
 	case bloberror.ServerBusy, bloberror.InternalError, bloberror.OperationTimedOut, bloberror.MD5Mismatch, "Crc64Mismatch":
 		return backends.ErrUnavailable
+	case "BlobTagsNotSupportedForAccountType", "FeatureNotEnabled", "FeatureNotYetSupportedForHierarchicalNamespaceAccounts",
+		"BlobApiNotYetSupportedForHierarchicalNamespaceAccounts", bloberror.UnsupportedHeader:
+		return backends.ErrUnsupported
 	}
 	return nil
 }

@@ -239,6 +239,40 @@ func TestErrorsDoNotShowTheSignature(t *testing.T) {
 	}
 }
 
+// What accounts with a hierarchical namespace answer, Azurite has not.
+func TestAnAccountWithoutTagsSaysSo(t *testing.T) {
+	s, b, id := faulty(t)
+	if _, err := s.Put(t.Context(), id, text("x"), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.with(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		code := ""
+		switch {
+		case r.URL.Query().Get("comp") == "tags":
+			code = "InvalidQueryParameterValue"
+		case r.Header.Get("X-Ms-Tags") != "":
+			code = "FeatureNotYetSupportedForHierarchicalNamespaceAccounts"
+		default:
+			return false
+		}
+		w.Header().Set("X-Ms-Error-Code", code)
+		w.WriteHeader(http.StatusBadRequest)
+		return true
+	})
+	_, _, read := s.Tags(t.Context(), id)
+	_, set := s.SetTags(t.Context(), id, backends.Tags{"a": "1"})
+	attrs := backends.Attributes{Tags: backends.Tags{"a": "1"}}
+	_, put := s.Put(t.Context(), id, text("tagged"), &backends.PutOptions{Attributes: attrs})
+	_, copied := s.Copy(t.Context(), id, backends.ObjectID{Bucket: id.Bucket, Key: "copy"}, &backends.CopyOptions{Attributes: attrs})
+	_, begun := s.CreateUpload(t.Context(), id.Bucket, id.Key, attrs)
+	for what, err := range map[string]error{"read": read, "set": set, "put": put, "copied": copied, "begun": begun} {
+		if !errors.Is(err, backends.ErrUnsupported) {
+			t.Errorf("tags that are %s: %v, want ErrUnsupported", what, err)
+		}
+	}
+	holds(t, s, id, "x")
+}
+
 // Azurite knows no checksums: a server of this test's own does.
 func TestChecksumsAreSentAndCompared(t *testing.T) {
 	var mu sync.Mutex

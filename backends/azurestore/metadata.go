@@ -64,6 +64,7 @@ func decodeMeta(name string) string {
 type properties struct {
 	headers  *blob.HTTPHeaders
 	metadata map[string]*string
+	tags     map[string]string // encoded
 }
 
 // newProperties checks attributes and adds metadata of the driver's own.
@@ -71,13 +72,14 @@ func newProperties(attrs backends.Attributes, own map[string]string) (properties
 	if err := attrs.Check(); err != nil {
 		return properties{}, err
 	}
-	if len(attrs.Tags) > 0 {
-		return properties{}, fmt.Errorf("%w: tags", backends.ErrUnsupported)
-	}
 	if !attrs.Lock.IsZero() {
 		return properties{}, backends.ErrNoLock
 	}
-	p := properties{metadata: map[string]*string{}}
+	tags, err := encodeTags(attrs.Tags)
+	if err != nil {
+		return properties{}, err
+	}
+	p := properties{metadata: map[string]*string{}, tags: tags}
 	if attrs.ContentType != "" {
 		p.headers = &blob.HTTPHeaders{BlobContentType: &attrs.ContentType}
 	}

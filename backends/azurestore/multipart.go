@@ -16,8 +16,8 @@ import (
 	"chatelaine/backends/cloud"
 )
 
-// An upload is a blob of no bytes, with the attributes of the object to be and its key
-// in the metadata; each of its parts is a blob of its own. DECISIONS.md says why they
+// An upload is a blob of no bytes, with the attributes and tags of the object to be and
+// its key in the metadata; each of its parts is a blob of its own. DECISIONS.md says why they
 // are not blocks.
 const (
 	uploadsDir = reserved + "uploads/"
@@ -42,7 +42,8 @@ func (s *Store) uploads() cloud.Uploads {
 // upload is one that is there.
 type upload struct {
 	backends.UploadID
-	attrs backends.Attributes
+	attrs  backends.Attributes
+	tagged bool // the record has the object's tags
 }
 
 func (s *Store) record(id backends.UploadID) place { return place{id.Bucket, uploadsDir + id.ID} }
@@ -78,7 +79,7 @@ func (s *Store) find(ctx context.Context, id backends.UploadID) (upload, error) 
 		return upload{}, fmt.Errorf("%w: ID %q", backends.ErrUploadNotFound, id.ID)
 	}
 	attrs := backends.Attributes{ContentType: deref(out.ContentType), Metadata: metadataOf(out.Metadata)}
-	return upload{id, attrs}, err
+	return upload{id, attrs, deref(out.TagCount) > 0}, err
 }
 
 func uploadKey(metadata map[string]*string) string { return cloud.DecodeKey(own(metadata, keyName)) }
@@ -119,6 +120,9 @@ func (s *Store) complete(ctx context.Context, up upload, parts []backends.Part, 
 		return backends.Written{}, err
 	}
 	props, err := newProperties(up.attrs, w.own())
+	if err == nil && up.tagged {
+		props.tags, err = s.readTags(ctx, s.record(up.UploadID))
+	}
 	if err != nil {
 		return backends.Written{}, err
 	}

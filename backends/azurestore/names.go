@@ -36,8 +36,8 @@ func gaps() []gap {
 	return []gap{{0, ',', '!'}, {'.', '.', '.'}, {':', '@', '='}, {'[', '`', '^'}}
 }
 
-// tail is a run of code points from '{' up: '~', a first digit that says which run it
-// is, and further digits.
+// tail is a run of code points behind a lead: a first digit that says which run it is,
+// and further digits. In names the lead is '~', and they go from '{' up.
 type tail struct {
 	first, last rune
 	digit       int // the first digit of the run's first code point
@@ -70,12 +70,17 @@ func encodeRune(b *strings.Builder, r rune) {
 		b.WriteRune(r)
 		return
 	}
-	for _, t := range tails() {
-		if r > t.last {
+	b.WriteByte('~')
+	writeDigits(b, tails(), r)
+}
+
+// writeDigits writes the code of a character of one of runs.
+func writeDigits(b *strings.Builder, runs []tail, r rune) {
+	for _, t := range runs {
+		if r < t.first || r > t.last {
 			continue
 		}
 		n := int(r-t.first) + t.digit<<(6*t.more)
-		b.WriteByte('~')
 		for i := t.more; i >= 0; i-- {
 			b.WriteByte(digits[n>>(6*i)&63])
 		}
@@ -105,7 +110,10 @@ func decodeName(name string) (string, error) {
 func decodeRune(name string) (r rune, n int) {
 	lead := name[0]
 	if lead == '~' {
-		return decodeTail(name)
+		if r, n = readDigits(name[1:], tails()); n > 0 {
+			n++
+		}
+		return r, n
 	}
 	for _, g := range gaps() {
 		if lead == g.lead {
@@ -118,24 +126,30 @@ func decodeRune(name string) (r rune, n int) {
 	return rune(lead), 1
 }
 
-func decodeTail(name string) (rune, int) {
-	for _, t := range tails() {
-		if len(name) < 2+t.more {
-			return 0, 0
-		}
-		n := 0
-		for i := range t.more + 1 {
-			d := strings.IndexByte(digits, name[1+i])
-			if d < 0 {
-				return 0, 0
-			}
-			n = n<<6 | d
-		}
-		if r := t.first + rune(n-t.digit<<(6*t.more)); t.first <= r && r <= t.last {
-			return r, 2 + t.more
+// readDigits reads the code of a character of one of runs, of n bytes; none where n is 0.
+func readDigits(text string, runs []tail) (r rune, n int) {
+	for _, t := range runs {
+		code, ok := readNumber(text, 1+t.more)
+		if r := t.first + rune(code-t.digit<<(6*t.more)); ok && t.first <= r && r <= t.last {
+			return r, 1 + t.more
 		}
 	}
 	return 0, 0
+}
+
+// readNumber reads n digits.
+func readNumber(text string, n int) (number int, ok bool) {
+	if len(text) < n {
+		return 0, false
+	}
+	for i := range n {
+		d := strings.IndexByte(digits, text[i])
+		if d < 0 {
+			return 0, false
+		}
+		number = number<<6 | d
+	}
+	return number, true
 }
 
 // encodePrefix is the longest prefix of names that all keys with this prefix share. Those

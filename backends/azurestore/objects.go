@@ -45,7 +45,7 @@ func (s *Store) upload(ctx context.Context, at place, body backends.Body, props 
 	}
 	reader, validation := p.body()
 	out, err := s.blob(at.bucket, at.name).Upload(p.context(ctx), reader, &blockblob.UploadOptions{
-		Metadata: props.metadata, HTTPHeaders: props.headers, AccessConditions: w.conditions(), TransactionalValidation: validation,
+		Metadata: props.metadata, HTTPHeaders: props.headers, Tags: props.tags, AccessConditions: w.conditions(), TransactionalValidation: validation,
 	})
 	err = p.finish(out.ContentCRC64, err)
 	if errors.Is(err, cloud.ErrDamaged) {
@@ -181,7 +181,7 @@ func object(ctx context.Context, key string, out blob.DownloadStreamResponse) (*
 	}
 	return &backends.Object{
 		Info: backends.Info{
-			Key: key, Size: size, ETag: etagOf(out.ETag), Modified: deref(out.LastModified),
+			Key: key, Size: size, ETag: etagOf(out.ETag), Modified: deref(out.LastModified), TagCount: int(deref(out.TagCount)),
 			Attributes: backends.Attributes{ContentType: deref(out.ContentType), Metadata: metadataOf(out.Metadata)},
 		},
 		Range: rng,
@@ -224,7 +224,7 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 		return backends.Info{}, wrap(ctx, doing, err)
 	}
 	info := backends.Info{
-		Key: id.Key, Size: deref(out.ContentLength), ETag: etagOf(out.ETag), Modified: deref(out.LastModified),
+		Key: id.Key, Size: deref(out.ContentLength), ETag: etagOf(out.ETag), Modified: deref(out.LastModified), TagCount: int(deref(out.TagCount)),
 		Attributes: backends.Attributes{ContentType: deref(out.ContentType), Metadata: metadataOf(out.Metadata)},
 	}
 	if out.ContentLength == nil || out.ETag == nil {

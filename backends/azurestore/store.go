@@ -37,7 +37,7 @@ const (
 	idleTimeout = 25 * time.Second
 )
 
-// Store is a backends.Store that is a Multiparter and a Copier too. Put and PutPart
+// Store is a backends.Store that is a Multiparter, a Copier and a Tagger too. Put and PutPart
 // return only once Reader is no longer being read, also when their context is
 // cancelled: a Reader that blocks must itself end with the context.
 type Store struct {
@@ -53,6 +53,7 @@ var (
 	_ backends.Store       = (*Store)(nil)
 	_ backends.Multiparter = (*Store)(nil)
 	_ backends.Copier      = (*Store)(nil)
+	_ backends.Tagger      = (*Store)(nil)
 )
 
 // New opens a store. It makes no request: Check does. The store must be closed.

@@ -55,6 +55,8 @@ type Options struct {
 	// PlainTags: tags are of letters, digits, spaces and + - = . _ : / @ alone (S3), and
 	// of ASCII (MinIO).
 	PlainTags bool
+	// ShortTags: only tags of ASCII may be as long as S3 has them (Azure).
+	ShortTags bool
 	// MarkersInPrefixes: a common prefix is listed where it has delete markers alone
 	// (MinIO).
 	MarkersInPrefixes bool

@@ -53,7 +53,7 @@ func Known(err error) bool {
 		backends.ErrUnsupported, backends.ErrBucketNotEmpty, backends.ErrInvalidPart, backends.ErrTooSmall, backends.ErrTooLarge,
 		backends.ErrRange, backends.ErrInvalidName, backends.ErrBucketNotFound, backends.ErrBucketExists, backends.ErrNotModified,
 		backends.ErrVersionNotFound, backends.ErrDeleteMarker, backends.ErrNoLock, backends.ErrLocked, backends.ErrBucketState,
-		backends.ErrDenied, backends.ErrFull,
+		backends.ErrDenied, backends.ErrFull, backends.ErrInvalidTag,
 	} {
 		if errors.Is(err, k) {
 			return true

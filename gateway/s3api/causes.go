@@ -123,6 +123,7 @@ func backendCauses() []cause {
 			"The conditional request cannot succeed due to a conflicting operation against this resource."),
 		{backends.ErrNotModified, notModified},
 		{backends.ErrRange, rangeFault},
+		fixed(backends.ErrInvalidTag, http.StatusBadRequest, "InvalidTag", "The bucket's backend cannot hold such a tag: it has fewer letters, or shorter tags."),
 		fixed(backends.ErrTooSmall, http.StatusBadRequest, "EntityTooSmall", small),
 		fixed(backends.ErrTooLarge, http.StatusBadRequest, "EntityTooLarge", big),
 		fixed(backends.ErrInvalidName, http.StatusBadRequest, "InvalidArgument", "The bucket's backend cannot hold that name."),

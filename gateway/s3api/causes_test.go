@@ -77,7 +77,7 @@ func rows() map[error]string {
 		backends.ErrVersionNotFound: "404 NoSuchVersion", backends.ErrDeleteMarker: "405 MethodNotAllowed", backends.ErrLocked: "403 AccessDenied",
 		backends.ErrNoLock: "400 InvalidRequest", backends.ErrBucketState: "409 InvalidBucketState",
 		backends.ErrRange: "416 InvalidRange", backends.ErrTooSmall: "400 EntityTooSmall", backends.ErrTooLarge: "400 EntityTooLarge",
-		backends.ErrInvalidName: "400 InvalidArgument", backends.ErrUnsupported: "501 NotImplemented", backends.ErrFull: "507 InsufficientStorage alarm",
+		backends.ErrInvalidName: "400 InvalidArgument", backends.ErrInvalidTag: "400 InvalidTag", backends.ErrUnsupported: "501 NotImplemented", backends.ErrFull: "507 InsufficientStorage alarm",
 		backends.ErrDenied: "500 InternalError alarm", backends.ErrUnavailable: "503 SlowDown retry",
 
 		os.ErrDeadlineExceeded: "400 RequestTimeout", context.DeadlineExceeded: "503 SlowDown retry", context.Canceled: "499 RequestTimeout",

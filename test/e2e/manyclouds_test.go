@@ -36,7 +36,7 @@ func places() []place {
 			"a lock": "InvalidBucketState", // only a new bucket can have one there
 		}},
 		{name: "versitygw", make: onVersityGW},
-		{name: "azurite", make: onAzurite},
+		{name: "azurite", make: onAzurite, answers: map[string]string{"tags": "", "tags of a new object": ""}},
 		{name: "gcs", make: onFakeGCS},
 	}
 }
