@@ -93,6 +93,9 @@ func (q *query) answer(object *backends.Object) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.plain && object.Range.Length > f.info.Size-object.Range.Offset {
+		return nil, fmt.Errorf("%w: the backend answers with bytes behind the end", backends.ErrUnavailable)
+	}
 	whole := f.env.Kind == sealed.Single && !f.plain || q.r.Range == nil
 	if err := q.addTable(f); err != nil {
 		return nil, err
