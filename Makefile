@@ -86,10 +86,11 @@ fuzz: ## fuzz what reads requests, FUZZTIME seconds each, and other parsers for 
 
 ATTACKS ?= 100000
 WIRE_ATTACKS ?= 13000
+FORGERIES ?= 21000
 
 .PHONY: hostile
 hostile: ## attack as a provider would, ATTACKS times, and print what came of it
-	$(GO) test -count=1 -timeout 2h -v -run 'Attacks' ./test/hostile -args -attacks $(ATTACKS) -wire-attacks $(WIRE_ATTACKS)
+	$(GO) test -count=1 -timeout 2h -v -run 'Attacks|Forgeries' ./test/hostile -args -attacks $(ATTACKS) -wire-attacks $(WIRE_ATTACKS) -forgeries $(FORGERIES)
 
 SOAK ?= 30m
 

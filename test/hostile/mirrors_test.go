@@ -25,7 +25,7 @@ type vault struct {
 	spaces   map[string]string            // by bucket
 	mirrors  map[string]map[string][]byte // by bucket and name
 	secrets  map[string]kms.Secret        // by space and id
-	raws     sync.Map                     // keys of the world, by id
+	made     sync.Map                     // a madeKey each, of the world, by id
 }
 
 func newVault(ctx context.Context, dir string) (*vault, error) {

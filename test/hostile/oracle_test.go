@@ -5,7 +5,9 @@ import (
 	"errors"
 	"maps"
 	"testing"
+	"time"
 
+	"chatelaine/backends"
 	"chatelaine/gateway/objects"
 )
 
@@ -53,6 +55,37 @@ func TestTheJudgeFindsLies(t *testing.T) {
 		trial := &trial{gen: &gen{s: &subject{now: now, old: old}}, kind: kind{older: tt.older}}
 		if got := trial.judge(all, s.st, s.span, s.body, s.err); got.outcome != tt.want {
 			t.Errorf("%s: got %v (%s), want %v", tt.name, got.outcome, got.why, tt.want)
+		}
+	}
+}
+
+// TestPlaintextIsKnownWhereNobodyCouldTell gives answers about plaintext of which each but
+// the first says itself that it is not what was asked for.
+func TestPlaintextIsKnownWhereNobodyCouldTell(t *testing.T) {
+	cutOff := time.Unix(1000, 0)
+	for name, tt := range map[string]struct {
+		change func(a *adoptee, r *reply)
+		want   bool
+	}{
+		"one that holds":          {func(*adoptee, *reply) {}, true},
+		"below the cursor":        {func(a *adoptee, _ *reply) { a.state = sealedBelow }, false},
+		"after the cut-off":       {func(_ *adoptee, r *reply) { r.info.Modified = cutOff.Add(1) }, false},
+		"with an envelope":        {func(_ *adoptee, r *reply) { r.info.Attributes.Metadata = map[string]string{"cho1": "1."} }, false},
+		"another range":           {func(_ *adoptee, r *reply) { r.said.Offset++ }, false},
+		"another ETag":            {func(_ *adoptee, r *reply) { r.info.ETag = "b" }, false},
+		"another size":            {func(_ *adoptee, r *reply) { r.info.Size++ }, false},
+		"a body that is cut":      {func(_ *adoptee, r *reply) { r.body = r.body.cut(0, 3) }, false},
+		"a body of another range": {func(_ *adoptee, r *reply) { r.body = rope{[]byte("ther")} }, false},
+	} {
+		a := &adoptee{state: plainAbove, cutOff: cutOff, view: &view{}}
+		r := reply{
+			info: backends.Info{Size: 7, ETag: "a", Modified: cutOff}, wanted: &backends.Range{Offset: 1, Length: 4}, pins: []string{"a"},
+			said: backends.Range{Offset: 1, Length: 4}, body: rope{[]byte("noth")},
+		}
+		tt.change(a, &r)
+		a.view.told = []reply{r}
+		if got := a.mayBe(objects.Stat{Size: 7}, []byte("noth"), nil); got != tt.want {
+			t.Errorf("%s: got %t, want %t", name, got, tt.want)
 		}
 	}
 }

@@ -18,6 +18,9 @@ import (
 	"chatelaine/kms"
 )
 
+// madeKey is a key of the world.
+type madeKey struct{ mirror, raw []byte }
+
 // record is the mirror of a key of the world, under the vault's KEK.
 func (v *vault) record(space keys.Space, id [16]byte, raw []byte) []byte {
 	m := kms.Mirror{ID: id, Space: uuid.UUID(space).String(), Epoch: 1, KEK: "main", KEKVersion: 1}
@@ -33,7 +36,7 @@ func (v *vault) record(space keys.Space, id [16]byte, raw []byte) []byte {
 	if err != nil {
 		panic(err)
 	}
-	v.raws.Store(id, raw)
+	v.made.Store(id, madeKey{out, raw})
 	return out
 }
 
