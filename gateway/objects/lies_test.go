@@ -14,8 +14,8 @@ import (
 	"chatelaine/gateway/sealed"
 )
 
-// lying is a store whose answers are changed before the gateway has them.
-type lying struct {
+// liar is a store whose answers are changed before the gateway has them.
+type liar struct {
 	*counting
 	get      func(*backends.Object)
 	head     func(*backends.Info)
@@ -23,7 +23,7 @@ type lying struct {
 	complete error
 }
 
-func (l *lying) Get(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (*backends.Object, error) {
+func (l *liar) Get(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (*backends.Object, error) {
 	o, err := l.counting.Get(ctx, id, opts)
 	if err == nil && l.get != nil {
 		l.get(o)
@@ -31,7 +31,7 @@ func (l *lying) Get(ctx context.Context, id backends.ObjectID, opts *backends.Ge
 	return o, err
 }
 
-func (l *lying) Head(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (backends.Info, error) {
+func (l *liar) Head(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (backends.Info, error) {
 	info, err := l.counting.Head(ctx, id, opts)
 	if err == nil && l.head != nil {
 		l.head(&info)
@@ -39,7 +39,7 @@ func (l *lying) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 	return info, err
 }
 
-func (l *lying) ListParts(ctx context.Context, id backends.UploadID, after, limit int) (*backends.PartsPage, error) {
+func (l *liar) ListParts(ctx context.Context, id backends.UploadID, after, limit int) (*backends.PartsPage, error) {
 	page, err := l.counting.ListParts(ctx, id, after, limit)
 	for i := range page.Parts {
 		if l.part != nil {
@@ -49,7 +49,7 @@ func (l *lying) ListParts(ctx context.Context, id backends.UploadID, after, limi
 	return page, err
 }
 
-func (l *lying) Complete(ctx context.Context, id backends.UploadID, parts []backends.Part, cond backends.Conditions) (backends.Written, error) {
+func (l *liar) Complete(ctx context.Context, id backends.UploadID, parts []backends.Part, cond backends.Conditions) (backends.Written, error) {
 	if l.complete != nil {
 		return backends.Written{}, l.complete
 	}
@@ -57,9 +57,9 @@ func (l *lying) Complete(ctx context.Context, id backends.UploadID, parts []back
 }
 
 // lied puts a store that lies before another gateway of the world's.
-func (w *world) lied() *lying {
+func (w *world) lied() *liar {
 	w.t.Helper()
-	l := &lying{counting: w.store}
+	l := &liar{counting: w.store}
 	limits := w.limits
 	w.Service = w.replica()
 	w.stores, w.limits = map[string]backends.Store{"main": l}, limits
