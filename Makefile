@@ -86,7 +86,7 @@ fuzz: ## fuzz what reads requests, FUZZTIME seconds each, and other parsers for 
 
 ATTACKS ?= 100000
 WIRE_ATTACKS ?= 13000
-FORGERIES ?= 21000
+FORGERIES ?= 22500
 
 .PHONY: hostile
 hostile: ## attack as a provider would, ATTACKS times, and print what came of it

@@ -124,9 +124,10 @@ def main():
                        ("mirror", ".chatelaine/keys/ID of the bucket"), ("bucket-key", "file with the key of unwrap.py"), ("out", "file to make")):
         p.add_argument("--" + name, required=True, help=what)
     a = p.parse_args()
-    mirror, header, partial = json.load(open(a.mirror)), open(a.envelope).read().strip(), a.out + ".partial"
-    keys = {bytes.fromhex(mirror["id"]): (bytes.fromhex(open(a.bucket_key).read()), uuid.UUID(mirror["space"]).bytes)}
+    partial = a.out + ".partial"
     try:
+        mirror, header = json.load(open(a.mirror)), open(a.envelope).read().strip()
+        keys = {bytes.fromhex(mirror["id"]): (bytes.fromhex(open(a.bucket_key).read()), uuid.UUID(mirror["space"]).bytes)}
         env = open_envelope(header, keys, os.fsencode(a.key))
         with open(a.object, "rb") as f, open(partial, "xb") as out:
             for piece in plaintext(f, os.fstat(f.fileno()).st_size, env):
@@ -134,7 +135,7 @@ def main():
             out.flush()
             os.fsync(out.fileno())
         os.link(partial, a.out)  # fails where there is one
-    except (ValueError, OSError) as e:
+    except Exception as e:  # whatever a forged file leads to
         sys.exit(f"REFUSED: {a.object}: {e}")
     finally:
         os.path.exists(partial) and os.remove(partial)

@@ -219,6 +219,10 @@ func forgeries() []forgery {
 	mixed("name of another object", func(g *gen, _ *vault, d *downloaded) {
 		d.key = g.other().key + "x"
 	})
+	mixed("mirror flipped", func(g *gen, _ *vault, d *downloaded) {
+		d.mirror = rope{d.mirror}.flip(g.within(int64(len(d.mirror))), g.mask()).bytes()
+	})
+	mixed("mirror cut", func(g *gen, _ *vault, d *downloaded) { d.mirror = d.mirror[:g.IntN(len(d.mirror))] })
 	mixed("mirror of another bucket", func(g *gen, v *vault, d *downloaded) {
 		d.mirror, _ = v.keyOf(g.elsewhere())
 	})
