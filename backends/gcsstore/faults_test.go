@@ -484,3 +484,29 @@ func TestPiecesAreComposedInATree(t *testing.T) {
 		t.Errorf("listed %+v, %v; want the object alone", page, err)
 	}
 }
+
+func TestAPageOfPartsIsReadFromItsBegin(t *testing.T) {
+	t.Parallel()
+	s, b, id := faulty(t)
+	up, err := s.CreateUpload(t.Context(), id.Bucket, id.Key, backends.Attributes{})
+	for n := 1; n <= 3 && err == nil; n++ {
+		_, err = s.PutPart(t.Context(), up, n, text("part"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var from []string
+	b.with(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if r.URL.Query().Has("prefix") {
+			from = append(from, r.URL.Query().Get("startOffset"))
+		}
+		return false
+	})
+	page, err := s.ListParts(t.Context(), up, 2, 0)
+	if err != nil || len(page.Parts) != 1 || page.Parts[0].Number != 3 || page.Next != 0 {
+		t.Errorf("got %+v, error %v, want part 3 alone", page, err)
+	}
+	if len(from) != 1 || !strings.HasSuffix(from[0], "/00003") {
+		t.Errorf("listed from %q, want one request that begins at part 3", from)
+	}
+}

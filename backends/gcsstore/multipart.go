@@ -2,6 +2,7 @@ package gcsstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -188,7 +189,7 @@ func (s *Store) remove(ctx context.Context, at place) error {
 func (s *Store) removeAll(ctx context.Context, bucket, prefix string) error {
 	group, under := errgroup.WithContext(ctx)
 	group.SetLimit(removals)
-	err := s.each(under, bucket, prefix, func(attrs *storage.ObjectAttrs) error {
+	err := s.each(under, bucket, storage.Query{Prefix: prefix}, func(attrs *storage.ObjectAttrs) error {
 		group.Go(func() error { return s.remove(under, place{bucket, attrs.Name}) })
 		return nil
 	})
@@ -201,29 +202,45 @@ func (s *Store) ListParts(ctx context.Context, id backends.UploadID, after, limi
 	if _, err := s.find(ctx, id); err != nil {
 		return nil, wrap(ctx, doing, err)
 	}
-	parts, err := s.parts(ctx, id)
+	parts, err := s.partsAfter(ctx, id, after, backends.MaxPage)
 	if err != nil {
 		return nil, wrap(ctx, doing, err)
 	}
 	return backends.PageParts(parts, after, limit), nil
 }
 
-// parts are all parts of an upload, by number, without what is being composed of them.
-func (s *Store) parts(ctx context.Context, id backends.UploadID) (parts []backends.Part, err error) {
-	err = s.each(ctx, id.Bucket, folder(id), func(attrs *storage.ObjectAttrs) error {
+// parts are all parts of an upload, by number.
+func (s *Store) parts(ctx context.Context, id backends.UploadID) ([]backends.Part, error) {
+	return s.partsAfter(ctx, id, 0, backends.MaxParts)
+}
+
+// errEnough ends a listing.
+var errEnough = errors.New("that is enough")
+
+// partsAfter are the parts above a number, by number, without what is being composed of
+// them: at most one more than most, so that a long upload is not listed whole for a page.
+func (s *Store) partsAfter(ctx context.Context, id backends.UploadID, after, most int) (parts []backends.Part, err error) {
+	from := storage.Query{Prefix: folder(id), StartOffset: partPlace(id, after+1).name}
+	err = s.each(ctx, id.Bucket, from, func(attrs *storage.ObjectAttrs) error {
+		if len(parts) > most {
+			return errEnough
+		}
 		name := strings.TrimPrefix(attrs.Name, folder(id))
 		if number, err := strconv.Atoi(name); err == nil && len(name) == partDigits {
 			parts = append(parts, backends.Part{Number: number, ETag: etagOf(attrs.Generation), Size: attrs.Size, Modified: attrs.Updated})
 		}
 		return nil
 	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return parts, err
 }
 
-// each calls do with all objects below a prefix, in order.
-func (s *Store) each(ctx context.Context, bucket, prefix string, do func(*storage.ObjectAttrs) error) error {
+// each calls do with all objects of a listing, in order.
+func (s *Store) each(ctx context.Context, bucket string, query storage.Query, do func(*storage.ObjectAttrs) error) error {
 	for token := ""; ; {
-		page, next, err := s.page(ctx, bucket, storage.Query{Prefix: prefix}, backends.MaxPage, token)
+		page, next, err := s.page(ctx, bucket, query, backends.MaxPage, token)
 		if err != nil {
 			return err
 		}
@@ -246,7 +263,7 @@ func (s *Store) ListUploads(ctx context.Context, bucket string, opts *backends.L
 		return nil, wrap(ctx, doing, err)
 	}
 	var uploads []backends.Upload
-	err := s.each(ctx, bucket, uploadsDir, func(attrs *storage.ObjectAttrs) error {
+	err := s.each(ctx, bucket, storage.Query{Prefix: uploadsDir}, func(attrs *storage.ObjectAttrs) error {
 		if key := uploadKey(attrs); key != "" {
 			id := backends.UploadID{Bucket: bucket, Key: key, ID: strings.TrimPrefix(attrs.Name, uploadsDir)}
 			uploads = append(uploads, backends.Upload{UploadID: id, Started: attrs.Updated})
