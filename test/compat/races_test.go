@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,11 +23,14 @@ const (
 )
 
 // TestRacesThroughTwoReplicasHaveOneWinner has 64 clients create one key at a time
-// through two gateways, a thousand times over on each cloud.
+// through two gateways, 250 times over on each cloud, and a thousand times in `make long`.
 func TestRacesThroughTwoReplicasHaveOneWinner(t *testing.T) {
-	rounds := 1000
-	if testing.Short() {
+	rounds := 250
+	switch {
+	case testing.Short():
 		rounds = 25
+	case os.Getenv("CHATELAINE_TEST_LONG") != "":
+		rounds = 1000
 	}
 	for name, cloud := range clouds() {
 		t.Run(name, func(t *testing.T) {

@@ -90,10 +90,15 @@ func pyenv(name string) []string {
 	return found
 }
 
+// TestClientsStoreAFolderAndGetItBack has a big file of five parts or more for each
+// client, and of 200 MB in `make long`. Files of 300 MB are test/compat's.
 func TestClientsStoreAFolderAndGetItBack(t *testing.T) {
-	big := int64(200_000_000)
-	if testing.Short() {
+	big := int64(64_000_000)
+	switch {
+	case testing.Short():
 		big = 20_000_000
+	case long():
+		big = 200_000_000
 	}
 	files := newFolder(t, big)
 	for name, make := range clouds() {

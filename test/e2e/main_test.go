@@ -71,3 +71,6 @@ func large(t *testing.T) {
 		t.Skip("takes long")
 	}
 }
+
+// long says that this is `make long`, where what `make test` shortens is run in full.
+func long() bool { return os.Getenv("CHATELAINE_TEST_LONG") != "" }

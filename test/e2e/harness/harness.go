@@ -26,6 +26,9 @@ func NewCredentials() Credentials {
 	return Credentials{AccessKeyID: "AK" + rand.Text()[:18], SecretAccessKey: rand.Text() + rand.Text()[:14]}
 }
 
+// buildTags are those of `make build`.
+const buildTags = "disable_grpc_modules"
+
 // Build returns the path of the product's binary: what CHATELAINE_BIN names, or one
 // that it builds into dir.
 func Build(ctx context.Context, dir string) (string, error) {
@@ -37,7 +40,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "chatelaine")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/chatelaine")
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", buildTags, "-o", path, "./cmd/chatelaine")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("harness: building the binary: %w: %s", err, out)
