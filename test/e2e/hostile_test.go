@@ -89,8 +89,8 @@ func badRequests() []badRequest {
 		{name: "public ACL", status: 400, code: "AccessControlListNotSupported", request: header("X-Amz-Acl", "public-read")},
 		{name: "unknown sub-resource", status: 501, code: "NotImplemented", request: func(_ *hostile, r *harness.Request) { r.Query = url.Values{"mystery": {""}} }},
 		{name: "no such bucket", status: 404, code: "NoSuchBucket", request: func(_ *hostile, r *harness.Request) { r.Path = "/" + newName() + "/kept" }},
-		{name: "part number 10000", status: 400, code: "InvalidArgument", request: func(_ *hostile, r *harness.Request) {
-			r.Query = url.Values{"partNumber": {"10000"}, "uploadId": {"x"}}
+		{name: "part number 10001", status: 400, code: "InvalidArgument", request: func(_ *hostile, r *harness.Request) {
+			r.Query = url.Values{"partNumber": {"10001"}, "uploadId": {"x"}}
 		}},
 		{name: "no such upload", status: 404, code: "NoSuchUpload", request: func(_ *hostile, r *harness.Request) {
 			r.Query = url.Values{"partNumber": {"1"}, "uploadId": {"18ea34753a802835981494b0db00cf83"}}
