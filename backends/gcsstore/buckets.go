@@ -19,6 +19,7 @@ func (s *Store) CreateBucket(ctx context.Context, bucket string) error {
 	if err := backends.CheckBucket(bucket); err != nil {
 		return wrap(ctx, doing, err)
 	}
+	s.leases.drop(bucket)
 	err := s.client.Bucket(bucket).Retryer(once()).Create(ctx, s.cfg.Project, &storage.BucketAttrs{
 		Location:                 s.cfg.Location,
 		UniformBucketLevelAccess: storage.UniformBucketLevelAccess{Enabled: true},
@@ -40,21 +41,37 @@ func (s *Store) DeleteBucket(ctx context.Context, bucket string) error {
 	if err := backends.CheckBucket(bucket); err != nil {
 		return wrap(ctx, doing, err)
 	}
-	if err := s.checkEmpty(ctx, bucket); err != nil {
+	st, err := s.state(ctx, bucket, 0)
+	if err == nil {
+		err = s.checkEmpty(ctx, bucket, st)
+	}
+	if err == nil {
+		err = s.removeAll(ctx, bucket, reserved)
+	}
+	if err == nil && st.on() {
+		err = s.purge(ctx, bucket, st)
+	}
+	if err != nil {
 		return wrap(ctx, doing, err)
 	}
-	if err := s.removeAll(ctx, bucket, reserved); err != nil {
-		return wrap(ctx, doing, err)
-	}
-	err := s.client.Bucket(bucket).Retryer(once()).Delete(ctx)
+	s.leases.drop(bucket)
+	err = s.client.Bucket(bucket).Retryer(once()).Delete(ctx)
 	if statusOf(err) == http.StatusConflict {
 		err = fmt.Errorf("%w: %w", errNotEmpty, answerOf(err))
 	}
 	return wrap(ctx, doing, err)
 }
 
-// checkEmpty is ErrBucketNotEmpty where there is an object that is not the driver's own.
-func (s *Store) checkEmpty(ctx context.Context, bucket string) error {
+// checkEmpty is ErrBucketNotEmpty where there is an object, a version or a marker that is
+// not the driver's own.
+func (s *Store) checkEmpty(ctx context.Context, bucket string, st state) error {
+	if st.on() {
+		_, some, err := (&walk{ctx: ctx, store: s, bucket: bucket, st: st, marked: true}).Ceil("")
+		if err == nil && some {
+			err = errNotEmpty
+		}
+		return err
+	}
 	for _, q := range []storage.Query{{EndOffset: reserved}, {StartOffset: reservedEnd}} {
 		names, _, err := s.page(ctx, bucket, q, 1, "")
 		if err != nil {
@@ -79,7 +96,7 @@ func (s *Store) probe(ctx context.Context, bucket string) error {
 
 // page lists objects, at most limit. Prefixes are among them.
 func (s *Store) page(ctx context.Context, bucket string, q storage.Query, limit int, token string) (rows []*storage.ObjectAttrs, next string, err error) {
-	if err := q.SetAttrSelection([]string{"Name", "Size", "Generation", "Updated", "ContentType", "Metadata"}); err != nil {
+	if err := q.SetAttrSelection([]string{"Name", "Size", "Generation", "Created", "Deleted", "ContentType", "Metadata"}); err != nil {
 		return nil, "", err
 	}
 	q.Projection = storage.ProjectionNoACL

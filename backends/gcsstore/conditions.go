@@ -22,19 +22,30 @@ type write struct {
 	fresh bool  // nothing may be there
 	any   bool  // match is whatever was there
 	mark  string
+	st    state
+	cond  backends.Conditions
 }
 
 // newWrite turns conditions on ETags into those on generations. Where an object is asked
-// for that cannot be, or any, the service is asked what there is.
-func (s *Store) newWrite(ctx context.Context, at place, c backends.Conditions) (write, error) {
+// for that cannot be, or any, the service is asked what there is. In a bucket with versions
+// it always is: what S3 takes for missing may be a marker, and what it takes for the newest
+// may not be live.
+func (s *Store) newWrite(ctx context.Context, at place, st state, c backends.Conditions) (write, error) {
 	if err := cloud.CheckConditions(c); err != nil {
 		return write{}, err
 	}
-	w := write{fresh: len(c.IfNoneMatch) == 1}
-	if len(c.IfMatch) == 1 {
+	w := write{st: st, cond: c, fresh: len(c.IfNoneMatch) == 1}
+	switch {
+	case st.on() && !c.IsZero():
+		h, err := s.history(ctx, at, st)
+		if err = firstError(err, h.check(c)); err != nil {
+			return write{}, err
+		}
+		w.match, w.fresh, w.any = h.live, h.live == 0, true
+	case len(c.IfMatch) == 1:
 		var ok bool
 		if w.match, ok = generationOf(c.IfMatch[0]); !ok {
-			attrs, err := s.checkWrite(ctx, at, c)
+			attrs, err := s.checkWrite(ctx, at, st, c)
 			if err != nil {
 				return write{}, err
 			}
@@ -47,10 +58,23 @@ func (s *Store) newWrite(ctx context.Context, at place, c backends.Conditions) (
 	return w, nil
 }
 
+// check tells whether the newest version is as c wants it.
+func (h history) check(c backends.Conditions) error {
+	now := h.current()
+	if now == nil {
+		return c.CheckWrite("", time.Time{}, false)
+	}
+	return c.CheckWrite(etagOf(now.Generation), now.Created, true)
+}
+
 // checkWrite tells what the service would refuse, from what is there now.
-func (s *Store) checkWrite(ctx context.Context, at place, c backends.Conditions) (*storage.ObjectAttrs, error) {
+func (s *Store) checkWrite(ctx context.Context, at place, st state, c backends.Conditions) (*storage.ObjectAttrs, error) {
 	if c.IsZero() {
 		return nil, nil //nolint:nilnil // nothing is asked for
+	}
+	if st.on() {
+		h, err := s.history(ctx, at, st)
+		return h.current(), firstError(err, h.check(c))
 	}
 	attrs, err := s.object(at).Attrs(ctx)
 	if err != nil {
@@ -62,7 +86,7 @@ func (s *Store) checkWrite(ctx context.Context, at place, c backends.Conditions)
 		}
 		return nil, err
 	}
-	return attrs, c.CheckWrite(etagOf(attrs.Generation), attrs.Updated, true)
+	return attrs, c.CheckWrite(etagOf(attrs.Generation), attrs.Created, true)
 }
 
 func (w write) conditional() bool { return w.fresh || w.match != 0 }
@@ -85,6 +109,9 @@ func (w write) settle(ctx context.Context, s *Store, at place, do func() (backen
 	if err == nil || w.mark == "" || errors.As(err, &body) || errors.Is(err, cloud.ErrDamaged) || ctx.Err() != nil {
 		return written, err
 	}
+	if w.st.on() {
+		return w.settleVersion(ctx, s, at, err)
+	}
 	attrs, headErr := s.object(at).Attrs(ctx)
 	switch {
 	case headErr == nil && attrs.Metadata[markName] == w.mark:
@@ -96,4 +123,25 @@ func (w write) settle(ctx context.Context, s *Store, at place, do func() (backen
 		err = fmt.Errorf("%w: %w", backends.ErrNotFound, err)
 	}
 	return backends.Written{}, err
+}
+
+// settleVersion is settle in a bucket with versions: the write may be there and no longer
+// the newest.
+func (w write) settleVersion(ctx context.Context, s *Store, at place, err error) (backends.Written, error) {
+	h, lookErr := s.history(ctx, at, w.st)
+	if lookErr != nil {
+		return backends.Written{}, err
+	}
+	for _, attrs := range h.shown {
+		if attrs.Metadata[markName] == w.mark {
+			return writtenOf(attrs), nil
+		}
+	}
+	if statusOf(err) != http.StatusPreconditionFailed {
+		return backends.Written{}, err
+	}
+	if refused := h.check(w.cond); refused != nil {
+		return backends.Written{}, refused
+	}
+	return backends.Written{}, fmt.Errorf("%w: %w", backends.ErrConflict, err)
 }

@@ -29,15 +29,18 @@ func (s *Store) Copy(ctx context.Context, src, dst backends.ObjectID, opts *back
 	if err := firstError(srcErr, dstErr, attrErr); err != nil {
 		return backends.Written{}, wrap(ctx, doing, err)
 	}
-	w, err := s.newWrite(ctx, to, opts.Conditions)
+	w, err := s.begin(ctx, to, opts.Conditions)
 	if err != nil {
 		return backends.Written{}, wrap(ctx, doing, err)
 	}
-	props = props.with(markName, w.mark)
+	props = props.of(w)
 	for range attempts {
-		written, err := s.copy(ctx, from, to, opts.SourceIfMatch, props, w)
+		written, err := s.copy(ctx, from, src.Version, to, opts.SourceIfMatch, props, w)
+		if err == nil {
+			return s.made(ctx, to, w.st, written), nil
+		}
 		if statusOf(err) != http.StatusNotFound || cloud.Known(err) {
-			return written, wrap(ctx, doing, err)
+			return backends.Written{}, wrap(ctx, doing, err)
 		}
 	}
 	return backends.Written{}, wrap(ctx, doing, fmt.Errorf("%w: others write to the source", backends.ErrConflict))
@@ -45,10 +48,14 @@ func (s *Store) Copy(ctx context.Context, src, dst backends.ObjectID, opts *back
 
 // copy is one attempt. A 404 that is not one of the contract's errors means that the
 // source was replaced in between.
-func (s *Store) copy(ctx context.Context, from, to place, pin string, props properties, w write) (backends.Written, error) {
+func (s *Store) copy(ctx context.Context, from place, version string, to place, pin string, props properties, w write) (backends.Written, error) {
 	source := s.object(from)
-	if pin != "" {
-		attrs, err := s.source(ctx, from, pin)
+	st, err := s.state(ctx, from.bucket, s.lease)
+	if err != nil {
+		return backends.Written{}, err
+	}
+	if pin != "" || version != "" || st.on() {
+		attrs, err := s.source(ctx, from, version, pin)
 		if err != nil {
 			return backends.Written{}, err
 		}
@@ -58,7 +65,7 @@ func (s *Store) copy(ctx context.Context, from, to place, pin string, props prop
 	if statusOf(err) != http.StatusNotFound || cloud.Known(err) {
 		return written, err
 	}
-	if _, missing := s.source(ctx, from, pin); missing != nil {
+	if _, missing := s.source(ctx, from, version, pin); missing != nil {
 		return backends.Written{}, missing
 	}
 	return backends.Written{}, firstError(s.probe(ctx, to.bucket), err)
@@ -86,7 +93,7 @@ func (s *Store) CopyPart(ctx context.Context, id backends.UploadID, number int, 
 	}
 	part, err := s.uploads().NewPart(ctx, id, number, func() (backends.Part, error) {
 		for range attempts {
-			part, err := s.copyRange(ctx, from, partPlace(id, number), r, sourceIfMatch, properties{contentType: anyType})
+			part, err := s.copyRange(ctx, from, src.Version, partPlace(id, number), r, sourceIfMatch, properties{contentType: anyType})
 			if statusOf(err) != http.StatusNotFound || cloud.Known(err) {
 				return part, err
 			}
@@ -97,8 +104,8 @@ func (s *Store) CopyPart(ctx context.Context, id backends.UploadID, number int, 
 }
 
 // copyRange is one attempt, as copy.
-func (s *Store) copyRange(ctx context.Context, from, to place, r *backends.Range, pin string, props properties) (backends.Part, error) {
-	info, err := s.source(ctx, from, pin)
+func (s *Store) copyRange(ctx context.Context, from place, version string, to place, r *backends.Range, pin string, props properties) (backends.Part, error) {
+	info, err := s.source(ctx, from, version, pin)
 	if err != nil {
 		return backends.Part{}, err
 	}
@@ -116,12 +123,19 @@ func (s *Store) copyRange(ctx context.Context, from, to place, r *backends.Range
 	return backends.Part{ETag: w.ETag, Size: abs.Length, Modified: w.Modified}, err
 }
 
-// source is an object that must be there, with the ETag that is wanted if any.
-func (s *Store) source(ctx context.Context, from place, pin string) (*storage.ObjectAttrs, error) {
+// source is a version that must be there, with the ETag that is wanted if any.
+func (s *Store) source(ctx context.Context, from place, version, pin string) (*storage.ObjectAttrs, error) {
+	attrs, _, err := s.look(ctx, from, version)
+	if statusOf(err) == http.StatusNotFound && !cloud.Known(err) {
+		err = firstError(s.probe(ctx, from.bucket), backends.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if pin == "" {
 		pin = "*"
 	}
-	return s.checkWrite(ctx, from, backends.Conditions{IfMatch: []string{pin}})
+	return attrs, backends.Conditions{IfMatch: []string{pin}}.CheckWrite(etagOf(attrs.Generation), attrs.Created, true)
 }
 
 func (s *Store) stream(ctx context.Context, source *storage.ObjectHandle, r backends.Range, to place, props properties) (backends.Written, error) {

@@ -139,7 +139,7 @@ func ofStatus(status int) error {
 
 // missing tells what is not there: err of a 404 stands unless the bucket is missing. The answers themselves do not say it in a way that is documented.
 func (s *Store) missing(ctx context.Context, err error, bucket string) error {
-	if statusOf(err) != http.StatusNotFound {
+	if statusOf(err) != http.StatusNotFound || cloud.Known(err) {
 		return err
 	}
 	return firstError(s.probe(ctx, bucket), err)

@@ -42,9 +42,9 @@ func (s *Store) AssembleOf(ctx context.Context, id backends.UploadID, contents [
 	if err := group.Wait(); err != nil {
 		return backends.Written{}, err
 	}
-	w, err := s.newWrite(ctx, place{id.Bucket, id.Key}, cond)
+	w, err := s.begin(ctx, place{id.Bucket, id.Key}, cond)
 	if err != nil {
 		return backends.Written{}, err
 	}
-	return s.assemble(ctx, id, pieces, properties{contentType: "x/y", metadata: map[string]string{"cho1": "z"}}.with(markName, w.mark), w)
+	return s.assemble(ctx, id, pieces, properties{contentType: "x/y", metadata: map[string]string{"cho1": "z"}}.of(w), w)
 }

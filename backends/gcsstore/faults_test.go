@@ -66,6 +66,8 @@ func kind(r *http.Request) string {
 		return "compose"
 	case strings.Contains(p, "/rewriteTo/"):
 		return "rewrite"
+	case strings.Count(p, "/") == 4 && strings.HasPrefix(p, "/storage/v1/b/"):
+		return "bucket " + r.Method
 	case r.Method == http.MethodGet && !strings.HasPrefix(p, "/storage/v1/"):
 		return "read"
 	}

@@ -19,20 +19,11 @@ var errGenerations = errors.New("the bucket keeps noncurrent generations, which 
 	"switch its versioning off, and delete the noncurrent ones")
 
 // Foreign implements backends.Foreigner: keys are names as they are. A bucket with
-// versioning is ErrUnsupported. It takes storage.buckets.get, as no other call does;
-// without that right it is ErrDenied.
+// versioning is ErrUnsupported. It takes storage.buckets.get; without that right it is ErrDenied.
 func (s *Store) Foreign(ctx context.Context, bucket string) error {
 	ctx, doing := withBudget(ctx), fmt.Sprintf("looking at the settings of bucket %q", bucket)
-	if err := backends.CheckBucket(bucket); err != nil {
-		return wrap(ctx, doing, err)
-	}
-	attrs, err := s.client.Bucket(bucket).Attrs(ctx)
-	switch {
-	case statusOf(err) == http.StatusNotFound:
-		err = fmt.Errorf("%w: %q", backends.ErrBucketNotFound, bucket)
-	case statusOf(err) == http.StatusForbidden:
-		err = fmt.Errorf("%w: the account needs storage.buckets.get for it (roles/storage.legacyBucketReader): %w", backends.ErrDenied, answerOf(err))
-	case err == nil && attrs.VersioningEnabled:
+	attrs, err := s.settings(ctx, bucket, errMayNotSee)
+	if err == nil && attrs.VersioningEnabled {
 		err = fmt.Errorf("%w: %w", backends.ErrUnsupported, errGenerations)
 	}
 	return wrap(ctx, doing, err)

@@ -149,7 +149,7 @@ func TestForeignRefusesBucketsWhosePlaintextWouldStay(t *testing.T) {
 			t.Errorf("bucket %q: got %v, want %v", bucket, err, want)
 		}
 	}
-	b.with(hits("GET", 0, 1, status(http.StatusForbidden)))
+	b.with(hits("bucket GET", 0, 1, status(http.StatusForbidden)))
 	if err := s.Foreign(t.Context(), "plain"); !errors.Is(err, backends.ErrDenied) || !strings.Contains(err.Error(), "storage.buckets.get") {
 		t.Errorf("without the right: got %v, want ErrDenied", err)
 	}

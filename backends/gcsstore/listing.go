@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"cloud.google.com/go/storage"
 
@@ -14,18 +13,24 @@ import (
 )
 
 // List implements backends.Store. It is one request, and another where the driver's own
-// objects lie within the page or the service ends its own page early.
+// objects lie within the page or the service ends its own page early. In a bucket with
+// versions it reads all generations of what it lists.
 func (s *Store) List(ctx context.Context, bucket string, opts *backends.ListOptions) (*backends.Page, error) {
 	ctx, doing := withBudget(ctx), fmt.Sprintf("listing bucket %q", bucket)
 	if opts == nil {
 		opts = &backends.ListOptions{}
 	}
 	from, err := positionOf(opts)
-	if !utf8.ValidString(opts.Prefix) || !utf8.ValidString(opts.Delimiter) {
-		err = firstError(err, fmt.Errorf("%w: prefix %.80q or delimiter %.80q is not UTF-8", backends.ErrInvalidName, opts.Prefix, opts.Delimiter))
-	}
-	if err := firstError(backends.CheckBucket(bucket), err); err != nil {
+	if err := firstError(backends.CheckBucket(bucket), err, checkQuery(opts.Prefix, opts.Delimiter)); err != nil {
 		return nil, wrap(ctx, doing, err)
+	}
+	st, err := s.state(ctx, bucket, s.lease)
+	if err != nil {
+		return nil, wrap(ctx, doing, err)
+	}
+	if st.on() {
+		page, err := s.listNewest(ctx, bucket, st, *opts, from)
+		return page, wrap(ctx, doing, err)
 	}
 	l := lister{store: s, bucket: bucket, opts: opts}
 	page, err := cloud.Listing{Fetch: l.fetch, Reopen: reopen}.Page(ctx, from, opts.Limit)
@@ -37,8 +42,7 @@ func positionOf(opts *backends.ListOptions) (cloud.Position, error) {
 	if opts.Token != "" {
 		return cloud.ParsePosition(opts.Token)
 	}
-	start, _, _ := strings.Cut(strings.ToValidUTF8(opts.After, "\xff"), "\xff")
-	return cloud.Position{Start: start, After: opts.After}, nil
+	return cloud.Position{Start: validStart(opts.After), After: opts.After}, nil
 }
 
 // reopen begins at a name: the service's own token is that of all its page.
@@ -68,7 +72,7 @@ func (l *lister) fetch(ctx context.Context, at cloud.Position, missing int) (row
 	}
 	slices.SortFunc(found, func(a, b *storage.ObjectAttrs) int { return strings.Compare(nameOf(a), nameOf(b)) })
 	for _, attrs := range found {
-		if row := rowOf(attrs); !strings.HasPrefix(row.Name, reserved) {
+		if row := rowOf(attrs); !strings.HasPrefix(row.Name, reserved) && !kindOf(attrs).marker() {
 			rows = append(rows, row)
 		}
 	}

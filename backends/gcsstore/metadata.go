@@ -32,9 +32,6 @@ func newProperties(attrs backends.Attributes) (properties, error) {
 	if err := attrs.Check(); err != nil {
 		return properties{}, err
 	}
-	if len(attrs.Tags) > 0 {
-		return properties{}, fmt.Errorf("%w: tags", backends.ErrUnsupported)
-	}
 	if !attrs.Lock.IsZero() {
 		return properties{}, backends.ErrNoLock
 	}
@@ -48,7 +45,15 @@ func newProperties(attrs backends.Attributes) (properties, error) {
 		}
 		p.metadata[name] = value
 	}
-	return p, nil
+	if len(attrs.Tags) == 0 {
+		return p, nil
+	}
+	encoded, err := encodeTags(attrs.Tags)
+	if err != nil {
+		return properties{}, err
+	}
+	p.metadata[tagsName] = encoded
+	return p, checkFits(attrs.Metadata, encoded)
 }
 
 // with adds metadata of the driver's own.
@@ -59,8 +64,21 @@ func (p properties) with(name, value string) properties {
 	return p
 }
 
-// metadataOf is an answer's metadata without the driver's own. Those of a read come as
-// headers, whose names have no case.
+// of adds what tells one write from others, and what version it is.
+func (p properties) of(w write) properties {
+	return p.with(markName, w.mark).with(kindName, string(w.st.object()))
+}
+
+// lower is the metadata of a read, which come as headers, whose names have no case.
+func lower(answer map[string]string) map[string]string {
+	out := make(map[string]string, len(answer))
+	for name, value := range answer {
+		out[strings.ToLower(name)] = value
+	}
+	return out
+}
+
+// metadataOf is an answer's metadata without the driver's own.
 func metadataOf(answer map[string]string) map[string]string {
 	var out map[string]string
 	for name, value := range answer {

@@ -35,7 +35,7 @@ func (s *Store) uploads() cloud.Uploads {
 		},
 		Parts: s.parts,
 		Remove: func(ctx context.Context, id backends.UploadID, number int) error {
-			return s.remove(ctx, partPlace(id, number))
+			return s.removeAll(ctx, id.Bucket, partPlace(id, number).name)
 		},
 	}
 }
@@ -43,7 +43,8 @@ func (s *Store) uploads() cloud.Uploads {
 // upload is one that is there.
 type upload struct {
 	backends.UploadID
-	attrs backends.Attributes
+	attrs      backends.Attributes
+	generation int64 // of its record
 }
 
 func record(id backends.UploadID) place { return place{id.Bucket, uploadsDir + id.ID} }
@@ -83,7 +84,10 @@ func (s *Store) find(ctx context.Context, id backends.UploadID) (upload, error) 
 	if err != nil {
 		return upload{}, err
 	}
-	return upload{id, backends.Attributes{ContentType: attrs.ContentType, Metadata: metadataOf(attrs.Metadata)}}, nil
+	tags, err := decodeTags(attrs.Metadata)
+	return upload{
+		id, backends.Attributes{ContentType: attrs.ContentType, Metadata: metadataOf(attrs.Metadata), Tags: tags}, attrs.Generation,
+	}, err
 }
 
 func uploadKey(attrs *storage.ObjectAttrs) string { return cloud.DecodeKey(attrs.Metadata[keyName]) }
@@ -111,13 +115,13 @@ func (s *Store) Complete(ctx context.Context, id backends.UploadID, parts []back
 		return backends.Written{}, wrap(ctx, doing, err)
 	}
 	// The object is there: what is left of its upload may be removed another time.
-	_ = s.discard(ctx, id)
+	_ = s.discard(ctx, up)
 	return written, nil
 }
 
 func (s *Store) complete(ctx context.Context, up upload, parts []backends.Part, cond backends.Conditions) (backends.Written, error) {
 	to := place{up.Bucket, up.Key}
-	w, err := s.newWrite(ctx, to, cond)
+	w, err := s.begin(ctx, to, cond)
 	if err != nil {
 		return backends.Written{}, err
 	}
@@ -130,15 +134,18 @@ func (s *Store) complete(ctx context.Context, up upload, parts []backends.Part, 
 		return backends.Written{}, err
 	}
 	// What would be refused in the end is better refused before anything is composed.
-	if _, err := s.checkWrite(ctx, to, cond); err != nil {
+	if _, err := s.checkWrite(ctx, to, w.st, cond); err != nil {
 		return backends.Written{}, err
 	}
-	written, err := s.assemble(ctx, up.UploadID, pieces, props.with(markName, w.mark), w)
+	written, err := s.assemble(ctx, up.UploadID, pieces, props.of(w), w)
+	if err == nil {
+		return s.made(ctx, to, w.st, written), nil
+	}
 	err = s.uploads().Blame(ctx, up.UploadID, parts, err)
 	if statusOf(err) == http.StatusNotFound && !cloud.Known(err) {
 		err = fmt.Errorf("%w: %w", backends.ErrConflict, err) // another Complete has ended the upload
 	}
-	return written, err
+	return backends.Written{}, err
 }
 
 // pieces are the parts that a Complete names.
@@ -162,35 +169,37 @@ func (s *Store) pieces(ctx context.Context, id backends.UploadID, parts []backen
 // Abort implements backends.Multiparter.
 func (s *Store) Abort(ctx context.Context, id backends.UploadID) error {
 	ctx, doing := withBudget(ctx), fmt.Sprintf("aborting an upload to %q", id.Key)
-	if _, err := s.find(ctx, id); err != nil {
+	up, err := s.find(ctx, id)
+	if err != nil {
 		return wrap(ctx, doing, err)
 	}
-	return wrap(ctx, doing, s.discard(ctx, id))
+	return wrap(ctx, doing, s.discard(ctx, up))
 }
 
 // discard removes an upload: its record, and then its parts.
-func (s *Store) discard(ctx context.Context, id backends.UploadID) error {
-	if err := s.remove(ctx, record(id)); err != nil {
+func (s *Store) discard(ctx context.Context, up upload) error {
+	if err := s.remove(ctx, record(up.UploadID), up.generation); err != nil {
 		return err
 	}
-	return s.removeAll(ctx, id.Bucket, folder(id))
+	return s.removeAll(ctx, up.Bucket, folder(up.UploadID))
 }
 
-// remove deletes an object that may be gone.
-func (s *Store) remove(ctx context.Context, at place) error {
-	err := s.object(at).Delete(ctx)
+// remove deletes a generation that may be gone, for good: without a number it would only
+// become noncurrent in a bucket with versions.
+func (s *Store) remove(ctx context.Context, at place, generation int64) error {
+	err := s.object(at).Generation(generation).Delete(ctx)
 	if statusOf(err) == http.StatusNotFound {
 		return nil
 	}
 	return err
 }
 
-// removeAll removes what is below a prefix.
+// removeAll removes all generations of what is below a prefix.
 func (s *Store) removeAll(ctx context.Context, bucket, prefix string) error {
 	group, under := errgroup.WithContext(ctx)
 	group.SetLimit(removals)
-	err := s.each(under, bucket, storage.Query{Prefix: prefix}, func(attrs *storage.ObjectAttrs) error {
-		group.Go(func() error { return s.remove(under, place{bucket, attrs.Name}) })
+	err := s.each(under, bucket, storage.Query{Prefix: prefix, Versions: true}, func(attrs *storage.ObjectAttrs) error {
+		group.Go(func() error { return s.remove(under, place{bucket, attrs.Name}, attrs.Generation) })
 		return nil
 	})
 	return firstError(group.Wait(), err)
@@ -227,7 +236,7 @@ func (s *Store) partsAfter(ctx context.Context, id backends.UploadID, after, mos
 		}
 		name := strings.TrimPrefix(attrs.Name, folder(id))
 		if number, err := strconv.Atoi(name); err == nil && len(name) == partDigits {
-			parts = append(parts, backends.Part{Number: number, ETag: etagOf(attrs.Generation), Size: attrs.Size, Modified: attrs.Updated})
+			parts = append(parts, backends.Part{Number: number, ETag: etagOf(attrs.Generation), Size: attrs.Size, Modified: attrs.Created})
 		}
 		return nil
 	})
@@ -266,7 +275,7 @@ func (s *Store) ListUploads(ctx context.Context, bucket string, opts *backends.L
 	err := s.each(ctx, bucket, storage.Query{Prefix: uploadsDir}, func(attrs *storage.ObjectAttrs) error {
 		if key := uploadKey(attrs); key != "" {
 			id := backends.UploadID{Bucket: bucket, Key: key, ID: strings.TrimPrefix(attrs.Name, uploadsDir)}
-			uploads = append(uploads, backends.Upload{UploadID: id, Started: attrs.Updated})
+			uploads = append(uploads, backends.Upload{UploadID: id, Started: attrs.Created})
 		}
 		return nil
 	})

@@ -30,13 +30,10 @@ func checkKey(key string) error {
 	return nil
 }
 
-// checkID is for calls about an object. There are no versions.
+// checkID is for calls about an object.
 func checkID(id backends.ObjectID) (place, error) {
 	if err := backends.CheckBucket(id.Bucket); err != nil {
 		return place{}, err
-	}
-	if id.Version != "" && id.Version != backends.NullVersion {
-		return place{}, backends.ErrVersionNotFound
 	}
 	return place{id.Bucket, id.Key}, checkKey(id.Key)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"time"
 
 	"cloud.google.com/go/storage"
 
@@ -24,13 +25,25 @@ func (s *Store) Put(ctx context.Context, id backends.ObjectID, body backends.Bod
 	if err := firstError(err, attrErr); err != nil {
 		return backends.Written{}, wrap(ctx, doing, err)
 	}
-	w, err := s.newWrite(ctx, at, opts.Conditions)
+	w, err := s.begin(ctx, at, opts.Conditions)
 	if err != nil {
 		return backends.Written{}, wrap(ctx, doing, err)
 	}
-	props = props.with(markName, w.mark)
+	props = props.of(w)
 	written, err := w.settle(ctx, s, at, func() (backends.Written, error) { return s.upload(ctx, at, body, props, w) })
-	return written, wrap(ctx, doing, s.lost(ctx, at.bucket, err))
+	if err != nil {
+		return backends.Written{}, wrap(ctx, doing, s.lost(ctx, at.bucket, err))
+	}
+	return s.made(ctx, at, w.st, written), nil
+}
+
+// begin is newWrite with what the bucket's versions are.
+func (s *Store) begin(ctx context.Context, at place, c backends.Conditions) (write, error) {
+	st, err := s.writable(ctx, at.bucket)
+	if err != nil {
+		return write{}, err
+	}
+	return s.newWrite(ctx, at, st, c)
 }
 
 // lost is what a 404 means to who uploads: there is no such bucket, or no such session
@@ -56,7 +69,7 @@ func (s *Store) Get(ctx context.Context, id backends.ObjectID, opts *backends.Ge
 	if err != nil {
 		return nil, wrap(ctx, doing, err)
 	}
-	obj, err := s.read(ctx, s.object(at), opts.Range)
+	obj, err := s.open(ctx, at, id.Version, opts.Range)
 	if err != nil {
 		return nil, wrap(ctx, doing, s.missing(ctx, err, id.Bucket))
 	}
@@ -68,10 +81,74 @@ func (s *Store) Get(ctx context.Context, id backends.ObjectID, opts *backends.Ge
 	return obj, nil
 }
 
+// open opens a version; empty means the newest, which is live but where a newer one was
+// deleted by its name.
+func (s *Store) open(ctx context.Context, at place, version string, r *backends.Range) (*backends.Object, error) {
+	if version == "" {
+		obj, err := s.openLive(ctx, at, r)
+		if err == nil || statusOf(err) != http.StatusNotFound || cloud.Known(err) {
+			return obj, err
+		}
+		if st, stateErr := s.state(ctx, at.bucket, s.lease); stateErr != nil || !st.on() {
+			return nil, firstError(stateErr, err)
+		}
+	}
+	for range attempts {
+		attrs, st, err := s.look(ctx, at, version)
+		if err != nil {
+			return nil, err
+		}
+		obj, err := s.read(ctx, s.object(at).Generation(attrs.Generation), r)
+		if statusOf(err) == http.StatusNotFound && !cloud.Known(err) {
+			continue // deleted since
+		}
+		if err != nil {
+			return nil, err
+		}
+		obj.Version = st.name(attrs.Generation, kindOf(attrs))
+		return &obj.Object, nil
+	}
+	return nil, fmt.Errorf("%w: others write to it", backends.ErrConflict)
+}
+
+// openLive opens the live generation. It may be a marker, of which no range can be read.
+func (s *Store) openLive(ctx context.Context, at place, r *backends.Range) (*backends.Object, error) {
+	obj, err := s.read(ctx, s.object(at), r)
+	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable || errors.Is(err, backends.ErrRange) {
+		if _, _, met := s.look(ctx, at, ""); errors.Is(met, backends.ErrNotFound) && cloud.Known(met) {
+			return nil, met
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	generation, _ := generationOf(obj.ETag)
+	if obj.kind.marker() {
+		_ = obj.Body.Close()
+		marker := &storage.ObjectAttrs{Generation: generation, Created: obj.Modified, Metadata: map[string]string{kindName: string(obj.kind)}}
+		return nil, markerError(marker, false)
+	}
+	var st state
+	if obj.kind.null() {
+		if st, err = s.state(ctx, at.bucket, glance); err != nil {
+			_ = obj.Body.Close()
+			return nil, err
+		}
+	}
+	obj.Version = st.name(generation, obj.kind)
+	return &obj.Object, nil
+}
+
+// opened is an object with what its generation is.
+type opened struct {
+	backends.Object
+	kind kind
+}
+
 // read opens a range of an object, which comes with the object's attributes. The SDK
 // compares the CRC32C of what comes whole. Bytes come as they are stored: the service
 // would unpack what others have put there with gzip, all of it whatever the range.
-func (s *Store) read(ctx context.Context, o *storage.ObjectHandle, r *backends.Range) (*backends.Object, error) {
+func (s *Store) read(ctx context.Context, o *storage.ObjectHandle, r *backends.Range) (*opened, error) {
 	offset, length, err := absolute(r)
 	if err != nil {
 		return nil, err
@@ -91,16 +168,26 @@ func (s *Store) read(ctx context.Context, o *storage.ObjectHandle, r *backends.R
 		_ = in.Close()
 		return nil, err
 	}
-	return &backends.Object{
+	metadata := lower(in.Metadata())
+	obj := backends.Object{
 		Info: backends.Info{
-			Size: in.Attrs.Size, ETag: etagOf(in.Attrs.Generation), Modified: in.Attrs.LastModified,
-			Attributes: backends.Attributes{ContentType: in.Attrs.ContentType, Metadata: metadataOf(in.Metadata())},
+			Size: in.Attrs.Size, ETag: etagOf(in.Attrs.Generation), Modified: modified(metadata, in.Attrs.LastModified), TagCount: countTags(metadata),
+			Attributes: backends.Attributes{ContentType: in.Attrs.ContentType, Metadata: metadataOf(metadata)},
 			Headers:    answerHeaders(answered(ctx)),
 		},
 		Range: rng,
 		// The SDK asks again for the rest of an answer that is cut, of the same generation.
 		Body: &cloud.Answer{Body: in, Left: rng.Length, Wrap: func(err error) error { return wrap(ctx, "reading an object", err) }},
-	}, nil
+	}
+	return &opened{obj, kind(metadata[kindName])}, nil
+}
+
+// modified is when an object was written, also where its tags were changed since.
+func modified(metadata map[string]string, last time.Time) time.Time {
+	if at, err := time.Parse(time.RFC3339Nano, metadata[modifiedName]); err == nil {
+		return at
+	}
+	return last
 }
 
 // absolute is r as the SDK takes it: a length below 0 means up to the end, an offset
@@ -128,11 +215,12 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 	if err != nil {
 		return backends.Info{}, wrap(ctx, doing, err)
 	}
-	attrs, err := s.object(at).Attrs(ctx)
+	attrs, st, err := s.look(ctx, at, id.Version)
 	if err != nil {
 		return backends.Info{}, wrap(ctx, doing, err)
 	}
 	info := infoOf(attrs)
+	info.Version, info.TagCount = st.name(attrs.Generation, kindOf(attrs)), countTags(attrs.Metadata)
 	info.Attributes.ContentType, info.Headers = attrs.ContentType, headersOf(attrs)
 	if err := opts.Conditions.CheckRead(info.ETag, info.Modified); err != nil {
 		return backends.Info{}, wrap(ctx, doing, err)
@@ -142,32 +230,50 @@ func (s *Store) Head(ctx context.Context, id backends.ObjectID, opts *backends.G
 
 func infoOf(attrs *storage.ObjectAttrs) backends.Info {
 	return backends.Info{
-		Key: attrs.Name, Size: attrs.Size, ETag: etagOf(attrs.Generation), Modified: attrs.Updated,
+		Key: attrs.Name, Size: attrs.Size, ETag: etagOf(attrs.Generation), Modified: attrs.Created,
 		Attributes: backends.Attributes{Metadata: metadataOf(attrs.Metadata)},
 	}
 }
 
-// Delete implements backends.Store. With a condition it goes out once.
+// Delete implements backends.Store. With a condition it goes out once, where there are no
+// versions.
 func (s *Store) Delete(ctx context.Context, id backends.ObjectID, opts *backends.DeleteOptions) (backends.Deleted, error) {
 	ctx, doing := withBudget(ctx), fmt.Sprintf("deleting %q", id.Key)
 	if opts == nil {
 		opts = &backends.DeleteOptions{}
 	}
 	at, err := checkID(id)
-	if errors.Is(err, backends.ErrVersionNotFound) {
-		return backends.Deleted{Version: id.Version}, nil
-	}
 	if len(opts.Conditions.IfNoneMatch) > 0 {
 		err = firstError(err, backends.ErrUnsupported)
 	}
 	if err != nil {
 		return backends.Deleted{}, wrap(ctx, doing, err)
 	}
-	w, err := s.newWrite(ctx, at, opts.Conditions)
+	st, err := s.writable(ctx, at.bucket)
 	if err != nil {
 		return backends.Deleted{}, wrap(ctx, doing, err)
 	}
-	return backends.Deleted{}, wrap(ctx, doing, s.delete(ctx, at, w, opts.Conditions))
+	deleted, err := s.deleteAs(ctx, at, st, id.Version, opts.Conditions)
+	return deleted, wrap(ctx, doing, err)
+}
+
+// deleteAs deletes what the version is in a bucket of this state.
+func (s *Store) deleteAs(ctx context.Context, at place, st state, version string, c backends.Conditions) (backends.Deleted, error) {
+	switch {
+	case version != "" && version != backends.NullVersion && !st.on():
+		return backends.Deleted{Version: version}, nil
+	case version != "" && version != backends.NullVersion:
+		return s.deleteVersion(ctx, at, version, c)
+	case st.on() && version == "":
+		return s.mark(ctx, at, st, c)
+	case st.on() || st.preparing:
+		return s.deleteNull(ctx, at, st, c)
+	}
+	w, err := s.newWrite(ctx, at, st, c)
+	if err != nil {
+		return backends.Deleted{}, err
+	}
+	return backends.Deleted{}, s.delete(ctx, at, w, c)
 }
 
 func (s *Store) delete(ctx context.Context, at place, w write, c backends.Conditions) error {
@@ -178,7 +284,7 @@ func (s *Store) delete(ctx context.Context, at place, w write, c backends.Condit
 	err := o.Delete(ctx)
 	switch statusOf(err) {
 	case http.StatusPreconditionFailed:
-		if _, checked := s.checkWrite(ctx, at, c); checked != nil {
+		if _, checked := s.checkWrite(ctx, at, w.st, c); checked != nil {
 			return checked
 		}
 	case http.StatusNotFound:

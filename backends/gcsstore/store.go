@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"cloud.google.com/go/storage"
 	"github.com/googleapis/gax-go/v2"
@@ -23,7 +24,7 @@ import (
 // maxObject is the largest object (Cloud Storage, "Quotas and limits").
 const maxObject = 5 << 40
 
-// Store is a backends.Store that is a Multiparter, a Copier and a Foreigner too. Put and PutPart
+// Store is a backends.Store that is a Multiparter, a Copier, a Versioner, a Tagger and a Foreigner too. Put and PutPart
 // return only once Reader is no longer being read, also when their context is
 // cancelled: a Reader that blocks must itself end with the context.
 type Store struct {
@@ -31,6 +32,9 @@ type Store struct {
 	client    *storage.Client
 	transport *http.Transport
 	chunk     int // maxChunk; less in tests
+
+	leases          leases
+	lease, settling time.Duration
 }
 
 var (
@@ -38,6 +42,8 @@ var (
 	_ backends.Multiparter = (*Store)(nil)
 	_ backends.Copier      = (*Store)(nil)
 	_ backends.Foreigner   = (*Store)(nil)
+	_ backends.Versioner   = (*Store)(nil)
+	_ backends.Tagger      = (*Store)(nil)
 )
 
 // New opens a store. It asks the service for nothing, Check does; but without a Secret
@@ -47,7 +53,10 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("gcsstore: checking the configuration: %w", err)
 	}
-	s := &Store{cfg: cfg, transport: cloud.NewTransport(cfg.Stall, idleTimeout), chunk: maxChunk}
+	s := &Store{cfg: cfg, transport: cloud.NewTransport(cfg.Stall, idleTimeout), chunk: maxChunk, lease: lease, settling: settling}
+	if cfg.Endpoint != defaultEndpoint {
+		s.lease, s.settling = emulatorLease, 0
+	}
 	authorized, err := cfg.authorize(ctx, s.transport)
 	if err != nil {
 		return nil, fmt.Errorf("gcsstore: opening project %q: %w", cfg.Project, err)

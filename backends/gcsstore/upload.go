@@ -80,11 +80,11 @@ func (s *Store) compare(ctx context.Context, at place, sum uint32, attrs *storag
 	}
 	if attrs.CRC32C != sum {
 		err := fmt.Errorf("%w: %w", backends.ErrUnavailable, cloud.ErrDamaged)
-		return backends.Written{}, join(err, s.object(at).If(storage.Conditions{GenerationMatch: attrs.Generation}).Delete(ctx))
+		return backends.Written{}, join(err, s.remove(ctx, at, attrs.Generation))
 	}
 	return writtenOf(attrs), nil
 }
 
 func writtenOf(attrs *storage.ObjectAttrs) backends.Written {
-	return backends.Written{ETag: etagOf(attrs.Generation), Modified: attrs.Updated}
+	return backends.Written{ETag: etagOf(attrs.Generation), Modified: attrs.Created}
 }

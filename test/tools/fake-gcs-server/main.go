@@ -44,7 +44,7 @@ func run(listen, dir string) error {
 	if err != nil {
 		return err
 	}
-	f := &front{fake: fake, next: fake.HTTPHandler(), dir: dir, sessions: map[string]*session{}}
+	f := &front{fake: fake, next: fake.HTTPHandler(), dir: dir, sessions: map[string]*session{}, settings: map[string]settings{}}
 	s := &http.Server{Addr: listen, Handler: f, ReadHeaderTimeout: time.Minute}
 	return s.ListenAndServe()
 }
@@ -59,6 +59,9 @@ type front struct {
 	mu       sync.Mutex
 	requests int
 	sessions map[string]*session // of resumable uploads, by ID
+
+	settingsLock sync.Mutex
+	settings     map[string]settings // by bucket
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -66,6 +69,10 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		if len(segments) == 5 && segments[0] == "storage" && segments[4] == "o" {
 			f.list(w, r, segments[3])
+			return
+		}
+		if len(segments) == 4 && segments[0] == "storage" {
+			f.bucket(w, r, segments[3])
 			return
 		}
 		f.next.ServeHTTP(w, r)
@@ -102,6 +109,10 @@ func (f *front) change(w http.ResponseWriter, r *http.Request, segments []string
 		f.begin(w, r)
 	case query.Get("uploadType") == "multipart":
 		f.insert(w, r, body)
+	case n == 4 && r.Method == http.MethodPatch:
+		f.configure(w, r, segments[3], body)
+	case n == 6 && r.Method == http.MethodPatch:
+		f.patch(w, r, object{segments[3], segments[5]}, body)
 	case n == 4 && r.Method == http.MethodDelete:
 		f.deleteBucket(w, r, segments[3])
 	case n == 6 && r.Method == http.MethodDelete:
@@ -170,10 +181,15 @@ func (f *front) deleteBucket(w http.ResponseWriter, r *http.Request, bucket stri
 		fail(w, http.StatusConflict, "conflict", "The bucket you tried to delete is not empty.")
 		return
 	}
+	f.forget(bucket)
 	f.next.ServeHTTP(w, r)
 }
 
 func (f *front) delete(w http.ResponseWriter, r *http.Request, o object) {
+	if r.URL.Query().Get("generation") != "" { // for good, also where it is not the newest
+		f.next.ServeHTTP(w, r)
+		return
+	}
 	if f.generation(o) == 0 {
 		notFound(w, o)
 		return
@@ -231,10 +247,10 @@ func (f *front) compose(w http.ResponseWriter, r *http.Request, to object, body 
 	}
 }
 
-// source is an object of a generation; 0 is any.
+// source is an object of a generation; 0 is the newest.
 func (f *front) source(o object, generation int64) ([]byte, fakestorage.ObjectAttrs, bool) {
-	found, err := f.fake.GetObject(o.bucket, o.name)
-	if err != nil || generation != 0 && found.Generation != generation {
+	found, err := f.fake.GetObjectWithGeneration(o.bucket, o.name, generation)
+	if err != nil {
 		return nil, fakestorage.ObjectAttrs{}, false
 	}
 	return found.Content, found.ObjectAttrs, true
