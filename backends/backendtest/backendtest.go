@@ -153,6 +153,7 @@ func (c capabilitySet) addTests(groups map[string]map[string]func(*fixture)) {
 	if c.versions != nil {
 		groups["Versions"] = versionTests()
 	}
+	groups["Tags"] = map[string]func(*fixture){"AreRefusedWhereThereAreNone": tagsRefused}
 	if c.tagger != nil {
 		groups["Tags"] = tagTests()
 	}

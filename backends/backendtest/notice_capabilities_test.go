@@ -18,6 +18,7 @@ func brokenCapabilities() map[string]brokenStore {
 		"answers with the newest":       {"Versions/KeepWhatIsReplaced", func(m *memstore.Store) backends.Store { return newest{m} }},
 		"hides markers":                 {"Versions/ComeBackWhen", func(m *memstore.Store) backends.Store { return markerless{m} }},
 		"adds tags to those before":     {"Tags/AreReplacedAsAWhole", func(m *memstore.Store) backends.Store { return adding{m} }},
+		"drops tags":                    {"Tags/AreRefusedWhere", func(m *memstore.Store) backends.Store { return dropping{m} }},
 		"copies what has changed":       {"Copies/RefuseASource", func(m *memstore.Store) backends.Store { return hasty{m} }},
 		"copies more than it has":       {"Copies/OfPartsRefuse", func(m *memstore.Store) backends.Store { return clipping{m} }},
 	}
@@ -31,6 +32,7 @@ type (
 	newest     struct{ *memstore.Store }
 	markerless struct{ *memstore.Store }
 	adding     struct{ *memstore.Store }
+	dropping   struct{ backends.Store } // and nothing beyond
 	hasty      struct{ *memstore.Store }
 	clipping   struct{ *memstore.Store }
 )
@@ -95,6 +97,15 @@ func (s adding) SetTags(ctx context.Context, id backends.ObjectID, tags backends
 		all[name] = value
 	}
 	return s.Store.SetTags(ctx, id, all)
+}
+
+func (s dropping) Put(ctx context.Context, id backends.ObjectID, b backends.Body, o *backends.PutOptions) (backends.Written, error) {
+	if o == nil {
+		return s.Store.Put(ctx, id, b, nil)
+	}
+	opts := *o
+	opts.Attributes.Tags = nil
+	return s.Store.Put(ctx, id, b, &opts)
 }
 
 func (s hasty) Copy(ctx context.Context, src, dst backends.ObjectID, o *backends.CopyOptions) (backends.Written, error) {

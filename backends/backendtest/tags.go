@@ -24,6 +24,29 @@ func tagTests() map[string]func(*fixture) {
 	}
 }
 
+// tagsRefused wants a store without tags to say so whatever they are given with: tags that
+// are dropped are noticed by nobody.
+func tagsRefused(f *fixture) {
+	attrs := backends.Attributes{Tags: backends.Tags{"a": "1"}}
+	_, err := f.store.Put(f.Context(), f.id("put"), bodyOf([]byte("x")), &backends.PutOptions{Attributes: attrs})
+	f.is(err, backends.ErrUnsupported)
+	if f.copier != nil {
+		f.put("source", []byte("x"))
+		_, err = f.copy("source", "copy", &backends.CopyOptions{Attributes: attrs})
+		f.is(err, backends.ErrUnsupported)
+	}
+	if f.parts != nil {
+		up, err := f.parts.CreateUpload(f.Context(), f.bucket, "parts", attrs)
+		if err == nil {
+			_, err = f.complete(up, []backends.Part{f.part(up, 1, []byte("x"))})
+		}
+		f.is(err, backends.ErrUnsupported)
+	}
+	for _, key := range []string{"put", "copy", "parts"} {
+		f.lacks(key)
+	}
+}
+
 func (f *fixture) putTagged(key string, tags backends.Tags) backends.Written {
 	f.Helper()
 	w, err := f.store.Put(f.Context(), f.id(key), bodyOf([]byte("x")), &backends.PutOptions{Attributes: backends.Attributes{Tags: tags}})
