@@ -15,11 +15,13 @@ import (
 )
 
 // What a bucket's versions are is in its labels: the service's own versioning is on or
-// off, and must stay on once it was. sinceLabel is the time, in microseconds since 1970
-// by the service's clock, from which on what becomes noncurrent may be a version.
+// off, and must stay on once it was. Two are times, in microseconds since 1970 by the
+// service's clock: preparedLabel is when it was switched on, and sinceLabel from when on
+// what becomes noncurrent may be a version.
 const (
-	stateLabel = "chatelaine-versioning"
-	sinceLabel = "chatelaine-versions-since"
+	stateLabel    = "chatelaine-versioning"
+	preparedLabel = "chatelaine-versions-prepared"
+	sinceLabel    = "chatelaine-versions-since"
 
 	labelPreparing = "preparing"
 	labelEnabled   = "enabled"
@@ -50,11 +52,11 @@ var (
 // state is what a bucket's versions are. Preparing is VersioningOff, but the service
 // keeps already what is replaced.
 type state struct {
-	versioning backends.Versioning
-	preparing  bool
-	since      time.Time
-	denied     error // whether there are versions cannot be seen; then there are none
-	broken     error // nothing may be written
+	versioning      backends.Versioning
+	preparing       bool
+	prepared, since time.Time
+	denied          error // whether there are versions cannot be seen; then there are none
+	broken          error // nothing may be written
 }
 
 func (st state) on() bool { return st.versioning != backends.VersioningOff }
@@ -71,13 +73,22 @@ func stateOf(attrs *storage.BucketAttrs) (st state) {
 	default:
 		st.broken = fmt.Errorf("%w: %w", backends.ErrBucketState, errLabel)
 	}
-	if micros, err := strconv.ParseInt(attrs.Labels[sinceLabel], 10, 64); err == nil {
-		st.since = time.UnixMicro(micros)
-	}
+	st.prepared, st.since = parseTime(attrs.Labels[preparedLabel]), parseTime(attrs.Labels[sinceLabel])
 	if st.on() && !attrs.VersioningEnabled {
 		st.broken = fmt.Errorf("%w: %w", backends.ErrBucketState, errSwitchedOff)
 	}
 	return st
+}
+
+func formatTime(t time.Time) string { return strconv.FormatInt(t.UnixMicro(), 10) }
+
+// parseTime is zero for what is none: then everything that is there is a version.
+func parseTime(label string) time.Time {
+	micros, err := strconv.ParseInt(label, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros)
 }
 
 // leases are the states that are known. They are few: one of each bucket.
@@ -210,9 +221,13 @@ func (s *Store) SetVersioning(ctx context.Context, bucket string, v backends.Ver
 // noncurrent before the time of sinceLabel.
 func (s *Store) prepare(ctx context.Context, bucket string, attrs *storage.BucketAttrs) (*storage.BucketAttrs, error) {
 	change := storage.BucketAttrsToUpdate{VersioningEnabled: true}
-	first := attrs.Labels[stateLabel] == "" || attrs.Labels[stateLabel] == labelPreparing
+	st := stateOf(attrs)
+	first := !st.on()
 	if first {
 		change.SetLabel(stateLabel, labelPreparing)
+	}
+	if st.preparing && st.prepared.IsZero() { // and it ended there
+		change.SetLabel(preparedLabel, formatTime(attrs.Updated))
 	}
 	attrs, err := s.configure(ctx, bucket, attrs, change)
 	if err != nil {
@@ -221,7 +236,10 @@ func (s *Store) prepare(ctx context.Context, bucket string, attrs *storage.Bucke
 	if err := wait(ctx, max(s.settling, s.lease)); err != nil || !first {
 		return attrs, err
 	}
-	attrs.Labels[sinceLabel] = strconv.FormatInt(attrs.Updated.Add(s.lease).UnixMicro(), 10)
+	attrs.Labels[sinceLabel] = formatTime(attrs.Updated.Add(s.lease))
+	if stateOf(attrs).prepared.IsZero() {
+		attrs.Labels[preparedLabel] = formatTime(attrs.Updated)
+	}
 	return attrs, nil
 }
 
@@ -230,6 +248,7 @@ func (s *Store) setState(ctx context.Context, bucket string, attrs *storage.Buck
 	change.SetLabel(stateLabel, map[backends.Versioning]string{
 		backends.VersioningEnabled: labelEnabled, backends.VersioningSuspended: labelSuspended,
 	}[v])
+	change.SetLabel(preparedLabel, attrs.Labels[preparedLabel])
 	change.SetLabel(sinceLabel, attrs.Labels[sinceLabel])
 	if _, err := s.configure(ctx, bucket, attrs, change); err != nil {
 		return err

@@ -312,9 +312,8 @@ func (s *Store) deleteVersion(ctx context.Context, at place, version string, c b
 
 // purge removes what was replaced while the bucket was being prepared: it is never shown.
 func (s *Store) purge(ctx context.Context, bucket string, st state) error {
-	prepared := st.since.Add(-s.lease)
 	return s.each(ctx, bucket, storage.Query{Versions: true}, func(attrs *storage.ObjectAttrs) error {
-		if !st.hides(attrs) || attrs.Deleted.Before(prepared) {
+		if !st.hides(attrs) || attrs.Deleted.Before(st.prepared) {
 			return nil
 		}
 		return s.remove(ctx, place{bucket, attrs.Name}, attrs.Generation)

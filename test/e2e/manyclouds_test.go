@@ -37,7 +37,7 @@ func places() []place {
 		}},
 		{name: "versitygw", make: onVersityGW},
 		{name: "azurite", make: onAzurite, answers: map[string]string{"tags": "", "tags of a new object": ""}},
-		{name: "gcs", make: onFakeGCS},
+		{name: "gcs", make: onFakeGCS, answers: map[string]string{"tags": "", "tags of a new object": "", "versions": ""}},
 	}
 }
 
