@@ -71,7 +71,7 @@ func (l *lister) fetch(ctx context.Context, at cloud.Position, missing int) (row
 		return nil, cloud.Position{}, err
 	}
 	slices.SortFunc(found, func(a, b *storage.ObjectAttrs) int { return strings.Compare(nameOf(a), nameOf(b)) })
-	for _, attrs := range found {
+	for _, attrs := range found { // a marker is among them only where the bucket has lost its labels
 		if row := rowOf(attrs); !strings.HasPrefix(row.Name, reserved) && !kindOf(attrs).marker() {
 			rows = append(rows, row)
 		}
