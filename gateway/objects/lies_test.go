@@ -356,3 +356,15 @@ func TestAnObjectWithAFalseEnvelopeIsNotAdopted(t *testing.T) {
 		}
 	}
 }
+
+func TestAnObjectThatIsNewerThanItsRowIsNotAdopted(t *testing.T) {
+	w := adopting(t, false, map[string][]byte{"o": noise(100)})
+	w.adopt1()
+	l := w.lied()
+	l.get = func(o *backends.Object) { o.Modified = o.Modified.Add(time.Hour) }
+	w.adopt1()
+	a, _ := w.ring.Adopted("adopted")
+	if a.Counts.Problems != 1 || a.Counts.Sealed != 0 || isSealed(w.lying("o")) {
+		t.Errorf("counted %+v, want a problem and the object as it was", a.Counts)
+	}
+}

@@ -1,9 +1,10 @@
-// Package mutation switches the verifications of the object format off, one at a time,
-// and sees the tests fail. What it switches is in a copy that go build -overlay puts in the
-// place of the source: the product has no hooks.
+// Package mutation switches verifications off, one at a time, and sees the tests fail: those
+// of the object format and of the service on objects. What it switches is in a copy that go
+// build -overlay puts in the place of the source: the product has no hooks.
 //
-// testdata/verifications.txt lists all of them. One that is listed and not in the source
-// any more, or in the source and not listed, fails a test, so the list is kept up.
+// The files in testdata list all of them. One that is listed and not in the source any more,
+// or in the source and not listed, fails a test, so the lists are kept up: that of the format
+// always, and all with -every.
 package mutation
 
 import (
@@ -16,42 +17,41 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 var (
 	every  = flag.Bool("every", false, "switch off all verifications, one after the other, and not just a few")
-	relist = flag.Bool("list", false, "print what the list should be, with the test that fails")
+	relist = flag.Bool("list", false, "print what the lists should be, with the first test that fails")
+	attack = flag.Bool("hostile", false, "with -list: try the attacks of test/hostile where no other test fails, which takes long")
+	only   = flag.String("only", "", "with -every and -list: the verifications whose name matches this alone")
 )
 
-// listed is a line of the list: the tests that fail when the verification is off, or
+// listed is a line of a list: a test that fails when the verification is off, or
 // none, and why.
-type listed struct{ suite, id, why string }
-
-// suites are the tests, by their names in the list, in the order of their cost.
-func suites() map[string][]string {
-	return map[string][]string{
-		"sealed":  {"-test.short", "-test.failfast"},
-		"hostile": {"-test.failfast", "-test.run", "Attacks", "-seed", "1", "-attacks", "4500"},
-	}
-}
-
-func folderOf(suite string) string {
-	if suite == "hostile" {
-		return "test/hostile"
-	}
-	return "gateway/" + suite
-}
+type listed struct{ suite, test, id, why string }
 
 const root = "../.."
 
-func readList() ([]listed, error) {
-	f, err := os.Open("testdata/verifications.txt")
+// readLists reads lines of a suite and its test, or none, the name of the verification and the
+// reason where there is no test. They are parted by tabs.
+func readLists() ([]listed, error) {
+	var out []listed
+	for _, f := range folders() {
+		list, err := readList("testdata/" + filepath.Base(f.path) + ".txt")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, list...)
+	}
+	return out, nil
+}
+
+func readList(name string) ([]listed, error) {
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -63,23 +63,20 @@ func readList() ([]listed, error) {
 		}
 		fields := append(strings.Split(lines.Text(), "\t"), "")
 		if len(fields) < 3 {
-			return nil, fmt.Errorf("the list has %q", lines.Text())
+			return nil, fmt.Errorf("%s has %q", name, lines.Text())
 		}
-		out = append(out, listed{fields[0], fields[1], fields[2]})
+		suite, test, _ := strings.Cut(fields[0], " ")
+		out = append(out, listed{suite, test, fields[1], fields[2]})
 	}
 	return out, nil
 }
 
-func allSources() ([]*source, error) {
-	var out []*source
-	for _, folder := range folders() {
-		s, err := sources(root, folder)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, s...)
+func allSources() (out []*source, problems error) {
+	for _, f := range folders() {
+		s, err := f.sources()
+		out, problems = append(out, s...), errors.Join(problems, err)
 	}
-	return out, nil
+	return out, problems
 }
 
 func ids(all []*source) (out []string) {
@@ -96,26 +93,35 @@ func TestEveryVerificationIsListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := readList()
+	list, err := readLists()
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := ids(all)
-	for _, l := range list {
-		if !slices.Contains(found, l.id) {
+	for i, l := range list {
+		if (*every || strings.HasPrefix(l.id, "sealed/")) && !slices.Contains(found, l.id) {
 			t.Errorf("listed, but not in the source: %s", l.id)
 		}
-		if (l.suite == "none") != (l.why != "") || (l.suite != "none" && suites()[l.suite] == nil) {
-			t.Errorf("listed with %q and the reason %q: %s", l.suite, l.why, l.id)
+		if _, ok := suiteNamed(l.suite); (l.suite == "none") != (l.why != "") || (l.suite != "none" && (!ok || l.test == "")) {
+			t.Errorf("listed with %q, the test %q and the reason %q: %s", l.suite, l.test, l.why, l.id)
+		}
+		if slices.ContainsFunc(list[:i], func(o listed) bool { return o.id == l.id }) {
+			t.Errorf("listed twice: %s", l.id)
 		}
 	}
 	for _, id := range found {
+		if !*every && !strings.HasPrefix(id, "sealed/") {
+			continue
+		}
 		if !slices.ContainsFunc(list, func(l listed) bool { return l.id == id }) {
 			t.Errorf("in the source, but not listed: %s", id)
 		}
 	}
-	if len(found) < 80 {
-		t.Errorf("got %d verifications, want many more: the search has lost them", len(found))
+	for _, f := range folders() {
+		name := filepath.Base(f.path) + "/"
+		if n := len(slices.DeleteFunc(slices.Clone(found), func(id string) bool { return !strings.HasPrefix(id, name) })); n < f.least {
+			t.Errorf("got %d verifications in %s, want %d or more: the search has lost them", n, f.path, f.least)
+		}
 	}
 }
 
@@ -132,11 +138,35 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 )
 
-var mutants = strings.Split(os.Getenv("MUTANTS"), "\n")
+var (
+	mutants    = strings.Split(os.Getenv("MUTANTS"), "\n")
+	mutantsMet = os.Getenv("MUTANTS_MET") // a file for the names of those that are come by
+	mutantSeen sync.Map
+)
 
-func mutantOff(id string) bool { return slices.Contains(mutants, id) }
+func mutantOff(id string) bool {
+	if mutantsMet != "" {
+		mutantMeet(id)
+	}
+	return slices.Contains(mutants, id)
+}
+
+func mutantMeet(id string) {
+	if _, seen := mutantSeen.LoadOrStore(id, true); seen {
+		return
+	}
+	f, err := os.OpenFile(mutantsMet, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = f.WriteString(id + "\n")
+	}
+	if err != nil {
+		panic(err)
+	}
+	_ = f.Close()
+}
 
 func mutantElse[T any](id string, as, off T) T {
 	if mutantOff(id) {
@@ -147,7 +177,7 @@ func mutantElse[T any](id string, as, off T) T {
 `
 
 // newBench builds the tests of the suites.
-func newBench(ctx context.Context, dir string, names []string) (*bench, error) {
+func newBench(ctx context.Context, dir string, suites []suite) (*bench, error) {
 	all, err := allSources()
 	if err != nil {
 		return nil, err
@@ -165,8 +195,8 @@ func newBench(ctx context.Context, dir string, names []string) (*bench, error) {
 	for _, s := range all {
 		err = errors.Join(err, put(s.path, s.mutable()))
 	}
-	for _, folder := range folders() {
-		err = errors.Join(err, put(folder+"/mutants.go", fmt.Appendf(nil, switches, filepath.Base(folder))))
+	for _, f := range folders() {
+		err = errors.Join(err, put(f.path+"/mutants.go", fmt.Appendf(nil, switches, filepath.Base(f.path))))
 	}
 	overlay, marshalling := json.Marshal(map[string]any{"Replace": replaced})
 	err = errors.Join(err, marshalling, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
@@ -174,128 +204,123 @@ func newBench(ctx context.Context, dir string, names []string) (*bench, error) {
 		return nil, err
 	}
 	b := &bench{dir: dir, cwd: base}
-	for _, name := range names {
-		if err := b.build(ctx, name); err != nil {
+	for _, s := range suites {
+		if err := b.build(ctx, s); err != nil {
 			return nil, err
 		}
 	}
 	return b, nil
 }
 
-func (b *bench) build(ctx context.Context, suite string) error {
+func (b *bench) build(ctx context.Context, s suite) error {
 	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-overlay", filepath.Join(b.dir, "overlay.json"),
-		"-o", filepath.Join(b.dir, suite), "./"+folderOf(suite))
+		"-o", filepath.Join(b.dir, s.name), "./"+s.folder)
 	cmd.Dir = b.cwd
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building %s: %w: %s", suite, err, out)
+		return fmt.Errorf("building %s: %w: %s", s.name, err, out)
 	}
 	return nil
 }
 
-// patience is how long a suite may run. What does not end has failed.
-const patience = 4 * time.Minute
-
-// fails says whether a suite fails with these switched off, and how it ended.
-func (b *bench) fails(ctx context.Context, suite string, off ...string) (bool, string) {
+// run runs tests of a suite with these switched off. It says whether they pass, and if not,
+// which failed first and how. That they do not end in time is an error: a busy machine must
+// not pass for a failing test.
+func (b *bench) run(ctx context.Context, s suite, args []string, off ...string) (failed string, out string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(b.dir, suite), suites()[suite]...)
-	cmd.Dir = filepath.Join(b.cwd, folderOf(suite))
-	cmd.Env = append(os.Environ(), "MUTANTS="+strings.Join(off, "\n"))
-	out, err := cmd.CombinedOutput()
-	return err != nil, string(out[max(0, len(out)-2000):])
+	cmd := exec.CommandContext(ctx, filepath.Join(b.dir, s.name), slices.Concat([]string{"-test.v", "-test.failfast"}, args, s.args)...)
+	cmd.Dir = filepath.Join(b.cwd, s.folder)
+	cmd.Env = slices.Concat(os.Environ(), s.env, []string{"MUTANTS=" + strings.Join(off, "\n")})
+	text, err := cmd.CombinedOutput()
+	reported := regexp.MustCompile(`(?m)^ +\w+_test\.go:\d+: `)
+	out = string(text[max(0, len(text)-20000):])
+	switch {
+	case ctx.Err() != nil && reported.Match(text): // it had failed, and then it did not end
+		return firstFailed(text), out, nil
+	case ctx.Err() != nil:
+		return "", out, fmt.Errorf("running %s without %q: %w: %s", s.name, off, ctx.Err(), out)
+	case err == nil:
+		return "", out, nil
+	}
+	return firstFailed(text), out, nil
+}
+
+// firstFailed is the test that failed first, or that ran when another goroutine's panic ended
+// all; ? where the text does not tell.
+func firstFailed(text []byte) string {
+	if m := regexp.MustCompile(`(?m)^--- FAIL: (\w+)`).FindSubmatch(text); m != nil {
+		return string(m[1])
+	}
+	if all := regexp.MustCompile(`(?m)^=== RUN\s+(\w+)`).FindAllSubmatch(text, -1); len(all) > 0 {
+		return string(all[len(all)-1][1])
+	}
+	return "?"
 }
 
 // few are what is tried where all would take too long: one of each kind.
 func few() []string {
 	return []string{
-		"message.go openMessage: !m.committed(msg[:HeaderSize])", "message.go nonce: index of the chunk", "message.go name: key",
-		"opener.go openBatch: err != nil", "opener.go begin: e.Bound() && salt != e.Salt",
+		"sealed/message.go openMessage: !m.committed(msg[:HeaderSize])", "sealed/message.go nonce: index of the chunk", "sealed/message.go name: key",
+		"sealed/opener.go openBatch: err != nil", "sealed/opener.go begin: e.Bound() && salt != e.Salt",
 	}
 }
 
+// chosen are the verifications to switch off.
+func chosen(id string) bool {
+	return regexp.MustCompile(*only).MatchString(id) && (*every || *relist || slices.Contains(few(), id))
+}
+
 // TestVerificationsThatAreSwitchedOffAreMissed switches off a few of what is listed, or
-// all, and expects the suite that the list names to fail.
+// all, and expects the test that the list names to fail, which passes with all switched on.
 func TestVerificationsThatAreSwitchedOffAreMissed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds tests anew")
 	}
-	list, err := readList()
+	list, err := readLists()
 	if err != nil {
 		t.Fatal(err)
 	}
-	list = slices.DeleteFunc(list, func(l listed) bool { return l.suite == "none" || (!*every && !slices.Contains(few(), l.id)) })
-	if len(list) < len(few()) {
+	list = slices.DeleteFunc(list, func(l listed) bool { return l.suite == "none" || !chosen(l.id) })
+	if len(list) == 0 || *only == "" && len(list) < len(few()) {
 		t.Fatalf("got %d verifications to switch off, want %d", len(list), len(few()))
 	}
-	b, err := newBench(t.Context(), t.TempDir(), names(list))
+	used := slices.DeleteFunc(suites(), func(s suite) bool {
+		return !slices.ContainsFunc(list, func(l listed) bool { return l.suite == s.name })
+	})
+	b, err := newBench(t.Context(), t.TempDir(), used)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.mustPass(t, names(list))
+	for _, s := range used {
+		b.mustPass(t, s, list)
+	}
 	for _, l := range list {
-		if failed, out := b.fails(t.Context(), l.suite, l.id); !failed {
-			t.Errorf("%s passes without %q: %s", l.suite, l.id, out)
+		s, _ := suiteNamed(l.suite)
+		failed, out, err := b.run(t.Context(), s, []string{"-test.run", "^" + l.test + "$"}, l.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if failed != l.test {
+			t.Errorf("%s of %s passes without %q: %s", l.test, l.suite, l.id, out)
 		}
 	}
 }
 
-// names are the suites that a list needs.
-func names(list []listed) (out []string) {
-	for name := range suites() {
-		if slices.ContainsFunc(list, func(l listed) bool { return l.suite == name }) {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// TestPrintTheList finds out for each verification which suite misses it.
-func TestPrintTheList(t *testing.T) {
-	if !*relist {
-		t.Skip("prints a new list; run it with -list")
-	}
-	all, err := allSources()
-	if err != nil {
-		t.Fatal(err)
-	}
-	order := []string{"sealed", "hostile"}
-	b, err := newBench(t.Context(), t.TempDir(), order)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.mustPass(t, order)
-	var group errgroup.Group
-	group.SetLimit(3)
-	for _, source := range all {
-		for _, site := range source.sites {
-			group.Go(func() error {
-				fmt.Fprintf(os.Stderr, "%s\t%s\n", b.missed(t.Context(), order, site.id), site.id)
-				return nil
-			})
-		}
-	}
-	_ = group.Wait() // none fails
-	b.mustPass(t, order)
-}
-
-// missed is the first suite that fails with this switched off, or none.
-func (b *bench) missed(ctx context.Context, suites []string, id string) string {
-	for _, name := range suites {
-		if failed, _ := b.fails(ctx, name, id); failed {
-			return name
-		}
-	}
-	return "none"
-}
-
-// mustPass runs suites with nothing switched off.
-func (b *bench) mustPass(t *testing.T, names []string) {
+// mustPass runs the tests of a suite that are listed, with nothing switched off.
+func (b *bench) mustPass(t *testing.T, s suite, list []listed) {
 	t.Helper()
-	for _, name := range names {
-		if failed, out := b.fails(t.Context(), name); failed {
-			t.Fatalf("%s fails with nothing switched off: %s", name, out)
+	var tests []string
+	for _, l := range list {
+		if l.suite == s.name && !slices.Contains(tests, l.test) {
+			tests = append(tests, l.test)
 		}
+	}
+	failed, out, err := b.run(t.Context(), s, []string{"-test.run", "^(" + strings.Join(tests, "|") + ")$"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := regexp.MustCompile(`(?m)^--- PASS: `).FindAllString(out, -1)
+	if failed != "" || len(ran) == 0 {
+		t.Fatalf("%s of %s fails with nothing switched off: %s", failed, s.name, out)
 	}
 }
