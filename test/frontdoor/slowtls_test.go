@@ -56,7 +56,7 @@ func TestClientsThatTrickleOverTLSAreCut(t *testing.T) {
 			t.Parallel()
 			conn := (&world{t: t, addr: s.Addr().String()}).dial()
 			if tt.shaken {
-				conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // whose it is does not matter
+				conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // whose it is does not matter
 			}
 			_, _ = io.WriteString(conn, tt.begin)
 			if tt.drip != "" {
