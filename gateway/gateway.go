@@ -41,6 +41,8 @@ type Config struct {
 	// DefaultStore is where CreateBucket makes buckets, with BucketPrefix before
 	// their names.
 	DefaultStore, BucketPrefix string
+	// Offered is as in objects.Config.
+	Offered []string
 	// MD5Buckets are as in objects.Config.
 	MD5Buckets []string
 	Authorizer access.Authorizer
@@ -70,7 +72,7 @@ func New(c Config) (*Gateway, error) {
 		return nil, errors.New("gateway: Keys, Metrics and Logger must be given")
 	}
 	service, err := objects.New(objects.Config{
-		Keys: c.Keys, Stores: c.Stores, DefaultStore: c.DefaultStore, Prefix: c.BucketPrefix, MD5Buckets: c.MD5Buckets,
+		Keys: c.Keys, Stores: c.Stores, DefaultStore: c.DefaultStore, Offered: c.Offered, Prefix: c.BucketPrefix, MD5Buckets: c.MD5Buckets,
 		Logger: c.Logger, Suite: c.Suite,
 	})
 	if err != nil {

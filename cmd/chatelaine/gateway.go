@@ -102,7 +102,7 @@ func openPlane(ctx context.Context, c config.Config, logger *zap.Logger) (_ *pla
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.gateway, err = gateway.New(gateway.Config{
-		Keys: p.keys, Stores: p.stores, DefaultStore: c.DefaultBackend, BucketPrefix: c.BucketPrefix, MD5Buckets: c.MD5Buckets,
+		Keys: p.keys, Stores: p.stores, DefaultStore: c.DefaultBackend, Offered: c.Offered(), BucketPrefix: c.BucketPrefix, MD5Buckets: c.MD5Buckets,
 		Authorizer: authorizer, Region: c.Region, Domain: c.Domain, Stall: c.Limits.Stall,
 		Metrics: metrics, Logger: logger,
 	})

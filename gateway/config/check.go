@@ -89,6 +89,9 @@ func (c *Config) checkBackends(p *settings.Problems) {
 			p.Add(path, "is not a name of 1 to 63 lower-case letters, digits and hyphens")
 		}
 		c.Backends[name].check(path, p)
+		if c.Backends[name].Offered && name == c.Region {
+			p.Add(path+".offered", "is true, and a LocationConstraint %q is the region, which means the default backend", name)
+		}
 	}
 	if c.DefaultBackend == "" && len(c.Backends) == 1 {
 		for name := range c.Backends {

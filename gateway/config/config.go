@@ -6,6 +6,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"chatelaine/kms/config/settings"
@@ -35,8 +36,8 @@ type Config struct {
 	// Backends are the clouds, by names that the registry keeps with each bucket: a
 	// name must never be given to another cloud.
 	Backends map[string]Backend `yaml:"backends"`
-	// DefaultBackend is where CreateBucket makes buckets. It may be left out where
-	// there is one backend.
+	// DefaultBackend is where CreateBucket makes buckets whose LocationConstraint does not
+	// name another that is offered. It may be left out where there is one backend.
 	DefaultBackend string `yaml:"default_backend"`
 	// BucketPrefix begins the names of buckets there, since clouds share one space of
 	// names among all their customers. Empty: none. It counts towards the 63
@@ -99,6 +100,21 @@ type Backend struct {
 	AccessKeyIDEnv      string `yaml:"access_key_id_env"`
 	SecretAccessKeyFile string `yaml:"secret_access_key_file"`
 	SecretAccessKeyEnv  string `yaml:"secret_access_key_env"`
+	// Offered lets whoever may make buckets choose this backend: the LocationConstraint of
+	// CreateBucket is then its name. Without it buckets are made here, but on the default
+	// backend, by `chatelaine bucket create --backend` alone.
+	Offered bool `yaml:"offered"`
+}
+
+// Offered are the names of the backends that are, in order.
+func (c *Config) Offered() (names []string) {
+	for name, b := range c.Backends {
+		if b.Offered {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // AccessKeyID says where the account's name is.

@@ -40,6 +40,9 @@ func TestExampleLoads(t *testing.T) {
 	if got, want := slices.Sorted(maps.Keys(c.Backends)), []string{"archive", "azure", "cloud", "google"}; !slices.Equal(got, want) {
 		t.Errorf("got backends %q, want %q", got, want)
 	}
+	if got, want := c.Offered(), []string{"archive"}; !slices.Equal(got, want) {
+		t.Errorf("got offered %q, want %q", got, want)
+	}
 	if got, want := c.Backends["archive"].SecretAccessKey(), (settings.Secret{Env: "ARCHIVE_SECRET_ACCESS_KEY"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -82,6 +85,7 @@ func TestEachMistakeIsFound(t *testing.T) {
 		"backend without scheme":  {"backends: {main: {url: /srv}}", "backends.main.url: is not a URL"},
 		"backend's name":          {"backends: {Main_1: {url: 'file:///x'}}", "backends.Main_1: is not a name"},
 		"credentials in the URL":  {"backends: {main: {url: 's3://user:hunter2@host'}}", "backends.main.url: holds credentials"},
+		"a region's name offered": {"backends: {us-east-1: {url: 'file:///x', offered: true}}", "backends.us-east-1.offered: is true"},
 		"secret without id":       {"backends: {main: {url: 'file:///x', secret_access_key_env: X}}", "backends.main: names one"},
 		"secret in two places": {
 			"backends: {main: {url: 'file:///x', access_key_id_env: A, secret_access_key_env: X, secret_access_key_file: y}}",

@@ -1,10 +1,12 @@
 package objects
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -55,20 +57,29 @@ func (s *Service) HeadBucket(ctx context.Context, b keys.Bucket) error {
 	return nil
 }
 
-// CreateBucket registers a bucket, makes it on the default backend and stores its
-// first key's record there; only then can it be used. What a crash leaves half
-// done, the next call finishes. keys.ErrBucketOwned, keys.ErrBucketExists.
+// CreateBucket is CreateBucketOn the default backend.
 func (s *Service) CreateBucket(ctx context.Context, principal, name string) error {
-	return s.createBucket(ctx, principal, name, backends.Store.CreateBucket)
+	return s.CreateBucketOn(ctx, principal, name, "")
 }
 
-// CreateLockedBucket is CreateBucket with Object Lock enabled. ErrUnsupported.
-func (s *Service) CreateLockedBucket(ctx context.Context, principal, name string) error {
-	locker, err := capability[backends.Locker](s, keys.Bucket{Store: s.store})
+// CreateBucketOn registers a bucket, makes it on a backend and stores its first key's
+// record there; only then can it be used. An empty store means the default backend.
+// What a crash leaves half done, the next call finishes; one that names another backend
+// is keys.ErrBucketOwned. ErrNoStore, keys.ErrBucketExists.
+func (s *Service) CreateBucketOn(ctx context.Context, principal, name, store string) error {
+	return s.createBucket(ctx, principal, name, store, backends.Store.CreateBucket)
+}
+
+// CreateLockedBucketOn is CreateBucketOn with Object Lock enabled. ErrUnsupported.
+func (s *Service) CreateLockedBucketOn(ctx context.Context, principal, name, store string) error {
+	if err := s.checkStore(store); err != nil {
+		return err
+	}
+	locker, err := capability[backends.Locker](s, keys.Bucket{Store: cmp.Or(store, s.store)})
 	if err != nil {
 		return err
 	}
-	return s.createBucket(ctx, principal, name, func(_ backends.Store, ctx context.Context, bucket string) error {
+	return s.createBucket(ctx, principal, name, store, func(_ backends.Store, ctx context.Context, bucket string) error {
 		err := locker.CreateLockedBucket(ctx, bucket)
 		if !errors.Is(err, backends.ErrBucketExists) {
 			return err
@@ -87,9 +98,20 @@ var errForeign = errors.New("bucket of another kind exists")
 // making makes a bucket on a store.
 type making func(store backends.Store, ctx context.Context, bucket string) error
 
-func (s *Service) createBucket(ctx context.Context, principal, name string, create making) error {
-	b, err := s.keys.RegisterBucket(ctx, keys.NewBucket{Name: name, Store: s.store, StoreName: s.prefix + name, Owner: principal, MD5: s.wantsMD5(name)})
-	begun := errors.Is(err, keys.ErrBucketOwned) && !b.Active
+// checkStore refuses to make buckets on a backend that is not offered.
+func (s *Service) checkStore(name string) error {
+	if name != "" && name != s.store && !slices.Contains(s.offered, name) {
+		return fmt.Errorf("objects: making a bucket on %q: %w", name, ErrNoStore)
+	}
+	return nil
+}
+
+func (s *Service) createBucket(ctx context.Context, principal, name, on string, create making) error {
+	if err := s.checkStore(on); err != nil {
+		return err
+	}
+	b, err := s.keys.RegisterBucket(ctx, keys.NewBucket{Name: name, Store: cmp.Or(on, s.store), StoreName: s.prefix + name, Owner: principal, MD5: s.wantsMD5(name)})
+	begun := errors.Is(err, keys.ErrBucketOwned) && !b.Active && (on == "" || on == b.Store)
 	if err != nil && !begun {
 		return fmt.Errorf("objects: registering bucket %q: %w", name, err)
 	}

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"chatelaine/backends"
+	"chatelaine/backends/memstore"
 	"chatelaine/gateway/keys"
+	"chatelaine/gateway/keys/keystest"
 )
 
 func TestBucketsAreMadeListedAndDeleted(t *testing.T) {
@@ -78,6 +83,58 @@ func TestCreateBucketFinishesWhatWasCutOff(t *testing.T) {
 	}
 	if _, err := w.Bucket(t.Context(), "half"); err != nil {
 		t.Errorf("it cannot be used: %v", err)
+	}
+}
+
+func TestBucketsAreMadeOnTheDefaultBackendOrOnOneThatIsOffered(t *testing.T) {
+	ring, stores := keystest.New(), map[string]backends.Store{"main": memstore.New(), "offered": memstore.New(), "hidden": memstore.New()}
+	c := Config{Keys: ring, Stores: stores, DefaultStore: "main", Offered: []string{"offered"}, Logger: zap.NewNop()}
+	s, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, on := range []string{"", "main", "offered"} {
+		name := fmt.Sprintf("bucket-%d", i)
+		if err := s.CreateBucketOn(t.Context(), "ann", name, on); err != nil {
+			t.Fatal(err)
+		}
+		if err := stores[cmp.Or(on, "main")].HeadBucket(t.Context(), name); err != nil {
+			t.Errorf("on %q: %v", on, err)
+		}
+	}
+	for _, on := range []string{"hidden", "none"} {
+		for what, create := range map[string]func(context.Context, string, string, string) error{"plain": s.CreateBucketOn, "locked": s.CreateLockedBucketOn} {
+			if err := create(t.Context(), "ann", "bucket-on", on); !errors.Is(err, ErrNoStore) {
+				t.Errorf("%s on %q: %v, want ErrNoStore", what, on, err)
+			}
+		}
+	}
+	if _, err := ring.Bucket(t.Context(), "bucket-on"); !errors.Is(err, keys.ErrBucketNotFound) {
+		t.Errorf("a bucket that was refused is registered: %v", err)
+	}
+	c.Offered = append(c.Offered, "none")
+	if _, err := New(c); err == nil {
+		t.Error("a backend that is not there is offered")
+	}
+}
+
+func TestABucketThatWasBegunOnOneBackendIsNotFinishedOnAnother(t *testing.T) {
+	ring, stores := keystest.New(), map[string]backends.Store{"main": memstore.New(), "far": memstore.New()}
+	s, err := New(Config{Keys: ring, Stores: stores, DefaultStore: "main", Offered: []string{"far"}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ring.RegisterBucket(t.Context(), keys.NewBucket{Name: "half", Store: "far", StoreName: "half", Owner: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateBucketOn(t.Context(), "ann", "half", "main"); !errors.Is(err, keys.ErrBucketOwned) {
+		t.Errorf("on another: %v, want ErrBucketOwned", err)
+	}
+	if err := s.CreateBucketOn(t.Context(), "ann", "half", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := stores["far"].HeadBucket(t.Context(), "half"); err != nil {
+		t.Errorf("it is not where it was begun: %v", err)
 	}
 }
 

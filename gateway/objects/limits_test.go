@@ -127,7 +127,7 @@ func TestABucketWithoutALockIsNotTakenForOneWithALock(t *testing.T) {
 	if err := w.store.CreateBucket(t.Context(), b.StoreName); err != nil {
 		t.Fatal(err)
 	}
-	wantErr(t, "making it with a lock", w.CreateLockedBucket(t.Context(), "ann", "new"), keys.ErrBucketExists)
+	wantErr(t, "making it with a lock", w.CreateLockedBucketOn(t.Context(), "ann", "new", ""), keys.ErrBucketExists)
 }
 
 // simple is a store that can do no more than the contract, but copy.

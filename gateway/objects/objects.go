@@ -50,6 +50,8 @@ var (
 	ErrChecksumMismatch = errors.New("checksum does not match")
 	// ErrSizeMismatch: x-amz-mp-object-size is not the sum of the parts.
 	ErrSizeMismatch = errors.New("object size does not match the parts")
+	// ErrNoStore: no backend of that name is offered.
+	ErrNoStore = errors.New("no such backend is offered")
 	// ErrUnsupported: the store cannot do what was asked.
 	ErrUnsupported = errors.New("not supported by this bucket's backend")
 )

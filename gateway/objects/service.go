@@ -45,6 +45,8 @@ type Config struct {
 	// DefaultStore is where CreateBucket makes buckets, with Prefix before the name.
 	DefaultStore string
 	Prefix       string
+	// Offered are stores that CreateBucketOn may name beside the default one.
+	Offered []string
 	// MD5Buckets are patterns (path.Match) of the names of new buckets whose ETags
 	// shall be MD5s. It is decided when a bucket is made.
 	MD5Buckets []string
@@ -64,6 +66,7 @@ type Service struct {
 	keys    Keyring
 	stores  map[string]backends.Store
 	store   string
+	offered []string
 	prefix  string
 	log     *zap.Logger
 	suite   sealed.Suite
@@ -109,7 +112,7 @@ func New(c Config) (*Service, error) {
 		return nil, fmt.Errorf("objects: making the ETag cache: %w", err)
 	}
 	return &Service{
-		keys: c.Keys, stores: c.Stores, store: c.DefaultStore, prefix: c.Prefix, log: c.Logger.Named("objects"),
+		keys: c.Keys, stores: c.Stores, store: c.DefaultStore, offered: c.Offered, prefix: c.Prefix, log: c.Logger.Named("objects"),
 		suite: c.Suite, tables: tables, stashes: stashes, configs: configs, etags: etags, md5: c.MD5Buckets, now: c.Now,
 		metrics: newMetrics(), limits: defaultAdoptLimits(),
 	}, nil
@@ -122,6 +125,11 @@ func (c Config) check() error {
 	}
 	if c.Stores[c.DefaultStore] == nil {
 		errs = append(errs, fmt.Errorf("objects: default store %q is not among the stores", c.DefaultStore))
+	}
+	for _, name := range c.Offered {
+		if c.Stores[name] == nil {
+			errs = append(errs, fmt.Errorf("objects: store %q, which is offered, is not among the stores", name))
+		}
 	}
 	for _, pattern := range c.MD5Buckets {
 		if _, err := path.Match(pattern, ""); err != nil {

@@ -327,7 +327,7 @@ func TestListPartsShowsChecksumsOfParts(t *testing.T) {
 
 func TestALockedFolderDoesNotFailAnAbort(t *testing.T) {
 	w := newWorld(t)
-	if err := w.CreateLockedBucket(t.Context(), "ann", "locked"); err != nil {
+	if err := w.CreateLockedBucketOn(t.Context(), "ann", "locked", ""); err != nil {
 		t.Fatal(err)
 	}
 	b, err := w.Bucket(t.Context(), "locked")

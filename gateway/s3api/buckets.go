@@ -12,6 +12,7 @@ import (
 
 	"chatelaine/backends"
 	"chatelaine/gateway/keys"
+	"chatelaine/gateway/objects"
 )
 
 // maxBuckets is the longest page of ListBuckets.
@@ -135,18 +136,22 @@ func (c *call) createBucket() error {
 	if err := c.checkBucketHeaders(); err != nil {
 		return err
 	}
-	tags, err := c.readCreation()
+	tags, store, err := c.readCreation()
 	if err != nil {
 		return err
 	}
 	if err := c.authorizeSettings(tags); err != nil {
 		return err
 	}
-	create := c.Service.CreateBucket
+	create := c.Service.CreateBucketOn
 	if c.wantsLocks() {
-		create = c.Service.CreateLockedBucket
+		create = c.Service.CreateLockedBucketOn
 	}
-	if err := create(c.ctx, c.principal, c.bucketName); err != nil {
+	err = create(c.ctx, c.principal, c.bucketName, store)
+	if errors.Is(err, objects.ErrNoStore) {
+		return bad("InvalidLocationConstraint", "The specified location-constraint is not valid", field{"LocationConstraint", store})
+	}
+	if err != nil {
 		return err
 	}
 	if err := c.configureNewBucket(tags); err != nil {
@@ -224,28 +229,30 @@ func (c *call) configureNewBucket(tags backends.Tags) error {
 	return c.storeConfig(configTagging, newTagging(tags))
 }
 
-// readCreation reads the document of CreateBucket: nothing in it changes a bucket
-// but its tags.
-func (c *call) readCreation() (backends.Tags, error) {
+// readCreation reads the document of CreateBucket: a new bucket's tags, and where it
+// shall be.
+func (c *call) readCreation() (tags backends.Tags, store string, err error) {
 	if c.r.ContentLength == 0 {
-		return nil, nil
+		return nil, "", nil
 	}
 	text, err := c.readBody()
 	if err != nil || len(text) == 0 {
-		return nil, err
+		return nil, "", err
 	}
 	var conf createBucketConfiguration
 	if err := decodeXML(text, "CreateBucketConfiguration", &conf); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if len(conf.Others) > 0 { // Location and Bucket are not of general purpose buckets
-		return nil, notImplemented("").with(field{"Element", conf.Others[0].XMLName.Local})
+		return nil, "", notImplemented("").with(field{"Element", conf.Others[0].XMLName.Local})
 	}
-	if at := conf.LocationConstraint; at == "" || at == c.Region && at != defaultRegion {
-		return checkTags(conf.Tags, maxBucketTags, bucketTagsLimited)
+	// Our region is what clients say who know of no backends; any other location is the
+	// name of one.
+	if store = conf.LocationConstraint; store == c.Region && store != defaultRegion {
+		store = ""
 	}
-	return nil, bad("InvalidLocationConstraint", "The specified location-constraint is not valid",
-		field{"LocationConstraint", conf.LocationConstraint})
+	tags, err = checkTags(conf.Tags, maxBucketTags, bucketTagsLimited)
+	return tags, store, err
 }
 
 // defaultRegion is the one that S3 names by saying nothing: in answers, and in the
@@ -257,6 +264,7 @@ func (c *call) headBucket() error {
 		return err
 	}
 	c.w.Header().Set("X-Amz-Bucket-Region", c.Region)
+	c.w.Header().Set("X-Amz-Bucket-Location-Name", c.bucket.Store)
 	c.w.Header().Set("X-Amz-Access-Point-Alias", "false")
 	c.w.WriteHeader(http.StatusOK)
 	return nil

@@ -17,7 +17,7 @@ import (
 
 func (w *world) bucket(principal, name string) {
 	w.t.Helper()
-	if err := w.handler.Service.CreateBucket(w.t.Context(), principal, name); err != nil {
+	if err := w.handler.Service.CreateBucketOn(w.t.Context(), principal, name, ""); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -78,6 +78,7 @@ type world struct {
 	t       testing.TB
 	ring    *keystest.Ring
 	store   *memstore.Store
+	second  *memstore.Store // another backend, which is offered
 	access  *owners
 	logs    *observer.ObservedLogs
 	handler *Handler
@@ -87,11 +88,11 @@ type world struct {
 // newWorld makes a world; change adapts its Config.
 func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
-	w := &world{t: t, ring: keystest.New(), store: memstore.New(), access: &owners{}}
+	w := &world{t: t, ring: keystest.New(), store: memstore.New(), second: memstore.New(), access: &owners{}}
 	w.ring.AddUser(annKey, annSecret, "ann")
 	w.ring.AddUser(bobKey, bobSecret, "bob")
 	service, err := objects.New(objects.Config{
-		Keys: w.ring, Stores: map[string]backends.Store{"main": w.store}, DefaultStore: "main", Prefix: "there-", Logger: zap.NewNop(),
+		Keys: w.ring, Stores: map[string]backends.Store{"main": w.store, "second": w.second, "third": memstore.New()}, DefaultStore: "main", Offered: []string{"second"}, Prefix: "there-", Logger: zap.NewNop(),
 	})
 	if err != nil {
 		t.Fatal(err)

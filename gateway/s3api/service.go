@@ -20,8 +20,8 @@ type Service interface {
 
 // BucketService makes, finds and configures buckets.
 type BucketService interface {
-	CreateBucket(ctx context.Context, principal, name string) error
-	CreateLockedBucket(ctx context.Context, principal, name string) error
+	CreateBucketOn(ctx context.Context, principal, name, store string) error
+	CreateLockedBucketOn(ctx context.Context, principal, name, store string) error
 	DeleteBucket(ctx context.Context, b keys.Bucket) error
 	HeadBucket(ctx context.Context, b keys.Bucket) error
 	Bucket(ctx context.Context, name string) (keys.Bucket, error)

@@ -2,6 +2,7 @@ package s3api
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"chatelaine/backends"
 )
 
 func TestWhatNobodyHasWrittenIsNotImplemented(t *testing.T) {
@@ -98,6 +101,10 @@ func TestCreateBucketJudgesItsBody(t *testing.T) {
 		{"us-east-1, which S3 names by saying nothing", "/new", where("us-east-1"), nil, 400, "InvalidLocationConstraint"},
 		{"an empty constraint", "/new", where(""), nil, 200, ""},
 		{"another region", "/new", where("ap-south-1"), nil, 400, "InvalidLocationConstraint"},
+		{"a backend", "/new", where("second"), nil, 200, ""},
+		{"a backend for a lock", "/new", where("second"), []string{"X-Amz-Bucket-Object-Lock-Enabled: true"}, 200, ""},
+		{"a backend that is not offered", "/new", where("third"), nil, 400, "InvalidLocationConstraint"},
+		{"a backend that is not offered, for a lock", "/new", where("third"), []string{"X-Amz-Bucket-Object-Lock-Enabled: true"}, 400, "InvalidLocationConstraint"},
 		{"no XML", "/new", "x", nil, 400, "MalformedXML"},
 		{"tags", "/new", "<CreateBucketConfiguration><Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags></CreateBucketConfiguration>", nil, 200, ""},
 		{"bad tags", "/new", "<CreateBucketConfiguration><Tags><Tag><Key>a!</Key><Value>b</Value></Tag></Tags></CreateBucketConfiguration>", nil, 400, "InvalidTag"},
@@ -125,6 +132,24 @@ func TestCreateBucketJudgesItsBody(t *testing.T) {
 	}
 	w := newWorld(t)
 	w.wants(w.send(sent{method: "PUT", path: "/bucket", key: bobKey, secret: bobSecret}), 409, "BucketAlreadyExists")
+}
+
+func TestALocationConstraintNamesABackend(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct{ bucket, constraint, lock, lies string }{
+		{"plain", "second", "false", "second"}, {"locked", "second", "true", "second"}, {"usual", region, "false", "main"}, {"named", "main", "false", "main"},
+	} {
+		body := "<CreateBucketConfiguration><LocationConstraint>" + tt.constraint + "</LocationConstraint></CreateBucketConfiguration>"
+		w.wants(w.send(sent{method: "PUT", path: "/" + tt.bucket, body: body, header: []string{"X-Amz-Bucket-Object-Lock-Enabled: " + tt.lock}}), 200, "")
+		onMain, onSecond := w.store.HeadBucket(t.Context(), "there-"+tt.bucket), w.second.HeadBucket(t.Context(), "there-"+tt.bucket)
+		equal(t, tt.bucket+" is on second alone", onSecond == nil && errors.Is(onMain, backends.ErrBucketNotFound), tt.lies == "second")
+		w.wants(w.send(sent{method: "PUT", path: "/" + tt.bucket + "/key", body: "data"}), 200, "")
+		equal(t, "read back from "+tt.bucket, string(w.send(sent{path: "/" + tt.bucket + "/key"}).body), "data")
+		if got := w.send(sent{path: "/" + tt.bucket + "?location"}).body; !strings.Contains(string(got), ">"+region+"<") {
+			t.Errorf("clients sign for the region, and GetBucketLocation of %s says %s", tt.bucket, got)
+		}
+		equal(t, "where "+tt.bucket+" lies", w.send(sent{method: "HEAD", path: "/" + tt.bucket}).header.Get("X-Amz-Bucket-Location-Name"), tt.lies)
+	}
 }
 
 func TestABucketOfOnesOwnIsNotCreatedAgainInAnyRegion(t *testing.T) {

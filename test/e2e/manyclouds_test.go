@@ -69,7 +69,7 @@ func newManyClouds(t *testing.T) *manyClouds {
 	for _, p := range m.places {
 		c := p.make(t)
 		m.clouds[p.name] = c
-		text += fmt.Sprintf("  %s:\n    url: '%s'\n", p.name, c.url)
+		text += fmt.Sprintf("  %s:\n    url: '%s'\n    offered: %t\n", p.name, c.url, p.name != "gcs")
 		if len(c.env) > 0 {
 			account := strings.ToUpper(p.name)
 			text += fmt.Sprintf("    access_key_id_env: %s_ACCESS_KEY_ID\n    secret_access_key_env: %[1]s_SECRET_ACCESS_KEY\n", account)
@@ -122,6 +122,7 @@ func TestOneEndpointServesManyClouds(t *testing.T) {
 		run  func(m *manyClouds)
 	}{
 		{"buckets lie where they were made", (*manyClouds).wantBuckets},
+		{"clients choose among the backends that are offered", (*manyClouds).choices},
 		{"what a backend lacks is not implemented", (*manyClouds).wantRefusals},
 		{"objects and parts are copied from each to each", (*manyClouds).copies},
 		{"part numbers go to 10000", (*manyClouds).farNumbers},
@@ -214,6 +215,36 @@ func wishes() []wish {
 
 // wantRefusals: what is beyond a backend is answered with NotImplemented, exactly, and
 // changes nothing; the rest works. Locks stay, so it is done to buckets of their own.
+// choices has a client make buckets by LocationConstraint.
+func (m *manyClouds) choices() {
+	aws, ok := newDebianAWS(m.t, m.world).(awsCLI)
+	if !ok {
+		m.t.Fatal("not the command line")
+	}
+	bucket := newName()
+	aws.run(m.t, "s3api", "create-bucket", "--bucket", bucket, "--create-bucket-configuration", "LocationConstraint=azurite")
+	if got := aws.run(m.t, "s3api", "get-bucket-location", "--bucket", bucket); strings.Contains(got, "azurite") {
+		m.t.Errorf("clients sign for the region, and GetBucketLocation says %s", got)
+	}
+	head := m.do(harness.Request{Method: http.MethodHead, Path: "/" + bucket}).want(http.StatusOK)
+	if got := head.header.Get("X-Amz-Bucket-Location-Name"); got != "azurite" {
+		m.t.Errorf("the bucket is said to lie on %q, want azurite", got)
+	}
+	m.put("/"+bucket+"/first", []byte("chosen")).want(http.StatusOK)
+	for name, c := range m.clouds {
+		if got, want := mentions(m.t, c.dir, bucket), name == "azurite"; got != want {
+			m.t.Errorf("seen on %s: %t, want %t", name, got, want)
+		}
+	}
+	for _, name := range []string{"gcs", "nowhere"} {
+		body := "<CreateBucketConfiguration><LocationConstraint>" + name + "</LocationConstraint></CreateBucketConfiguration>"
+		a := m.do(harness.Request{Method: http.MethodPut, Path: "/" + newName(), Body: strings.NewReader(body), Size: int64(len(body))})
+		if a.status != http.StatusBadRequest || a.code() != "InvalidLocationConstraint" {
+			m.t.Errorf("on %s: %d %s, want InvalidLocationConstraint", name, a.status, a.code())
+		}
+	}
+}
+
 func (m *manyClouds) wantRefusals() {
 	buckets := m.newBuckets()
 	for _, p := range m.places {
