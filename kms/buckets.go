@@ -28,7 +28,9 @@ type NewBucket struct {
 	// EpochObjects as in BucketSettings.
 	EpochObjects uint64
 	// Make asks gateways to make it in the store, and to activate it.
-	Make   bool
+	Make bool
+	// Ledger gives it the rollback guard from its first object on.
+	Ledger bool
 	Change Change
 
 	adoption *Adoption // the bucket has objects of its own already
@@ -107,6 +109,13 @@ func (m *Manager) registerBucket(ctx context.Context, n NewBucket) (Bucket, erro
 		}
 		t.Put = append(t.Put, record)
 	}
+	if b.Ledger != nil {
+		state, err := ledgerStateItem(b)
+		if err != nil {
+			return Bucket{}, err
+		}
+		t.Put = append(t.Put, state)
+	}
 	if n.Make {
 		work, err := put(makeTaskPath(b.Name), claim{Bucket: b.Name})
 		if err != nil {
@@ -140,6 +149,12 @@ func (m *Manager) newBucket(ctx context.Context, n NewBucket) (Bucket, Condition
 	}
 	if b.note("registered", n.Change); n.adoption != nil {
 		b.Adopting = &Adopting{}
+	}
+	if n.Ledger {
+		b.Ledger = &Ledger{Stage: LedgerOn, Since: b.Created}
+	}
+	if n.Ledger && n.adoption != nil {
+		return Bucket{}, Condition{}, fmt.Errorf("%w: set the rollback guard when the bucket is adopted", ErrInvalid)
 	}
 	is, err := m.wrappingKEK(ctx, b.KEK)
 	return b, is, err
@@ -215,6 +230,9 @@ func (m *Manager) ActivateBucket(ctx context.Context, name string) error {
 			return conflict("it is being adopted")
 		}
 		s.record.State = BucketActive
+		if err := m.keyOfLedger(ctx, &s.record); err != nil {
+			return err
+		}
 		item, err := put(s.is.Key, s.record)
 		if err != nil {
 			return err
@@ -277,6 +295,7 @@ func removal(s stored[Bucket]) (Transaction, error) {
 		Delete:       []string{s.is.Key, spacePath(b.Space), storePath(b.Store, b.StoreName), currentPath(b.Space), makeTaskPath(b.Name), shredTaskPath(b.Space)},
 		DeletePrefix: []string{bucketKeysPath(b.Space), mirrorTasksPath(b.Space)},
 	}
+	t.dropLedger(b.Space)
 	return t, t.tombstone(b)
 }
 

@@ -28,6 +28,8 @@ type BucketSettings struct {
 	// EpochObjects is the number of objects after which a bucket key is replaced for new
 	// ones, about (Manager.Sealed): 1000 to 2^32, 0 for 2^20.
 	EpochObjects *uint64
+	// Ledger is the rollback guard.
+	Ledger *LedgerSetting
 }
 
 // maxEpochPeriod is the longest time for which one key seals.
@@ -57,6 +59,13 @@ func (m *Manager) SetBucket(ctx context.Context, name string, s BucketSettings, 
 			t.If = append(t.If, is)
 		}
 		changed := s.apply(b, by)
+		if s.Ledger != nil {
+			set, err := m.setLedger(ctx, b, *s.Ledger, t, by)
+			if err != nil {
+				return false, err
+			}
+			changed = changed || set
+		}
 		return changed, b.validate()
 	})
 	if err != nil {

@@ -39,6 +39,10 @@ type Config struct {
 	CheckPolicy func(PolicyDocument) error
 	// Recovery is what each bucket key is wrapped under beside its KEK. Zero: nothing.
 	Recovery RecoveryConfig
+	// LedgerSettle is how long after a bucket was given the rollback guard its objects
+	// begin to be taken in. 0 means 30 s: longer than a gateway can have an older record
+	// of the bucket. Less is for tests.
+	LedgerSettle time.Duration
 	// Observer is told of calls to providers. It may be nil.
 	Observer Observer
 	Logger   *zap.Logger
@@ -64,7 +68,10 @@ type Manager struct {
 	making      sync.Map      // names of KEKs of which this Manager is making a version
 	jobs        chan struct{} // has Run look for jobs at once
 	tallies     tallies
-	log         *zap.Logger
+	ledgers     *ledgers
+	// ledgerSettle is how long after the rollback guard was set learning begins.
+	ledgerSettle time.Duration
+	log          *zap.Logger
 }
 
 // NewManager checks the configuration, then that each KEK version which data
@@ -87,7 +94,10 @@ func NewManager(ctx context.Context, c Config) (*Manager, error) {
 		recovery:    c.Recovery,
 		id:          rand.Text(),
 		jobs:        make(chan struct{}, 1),
+		ledgers:     newLedgers(),
 		log:         c.Logger.Named("kms"),
+
+		ledgerSettle: cmp.Or(c.LedgerSettle, ledgerSettle),
 	}
 	if err := m.verifyKEKs(ctx); err != nil {
 		return nil, fmt.Errorf("kms: comparing the registry with the providers: %w", err)

@@ -13,11 +13,13 @@ import (
 // schema is the version of the records' JSON. A record of a newer schema is
 // refused: an old KMS must not write back what it half understands.
 //
-// A bucket key with a recovery copy has schemaRecovery; all else has the first, so that
-// without such copies nothing is written that an older KMS does not know.
+// A bucket key with a recovery copy has schemaRecovery, and a bucket with the rollback
+// guard schemaLedger; all else has the first, so that without them nothing is written
+// that an older KMS does not know.
 const (
 	schema         = 1
 	schemaRecovery = 2
+	schemaLedger   = 2
 )
 
 // schemaOf is the oldest schema that has all of a record.
@@ -25,13 +27,19 @@ func schemaOf(record any) int {
 	if k, ok := record.(BucketKey); ok && k.Recovery != nil {
 		return schemaRecovery
 	}
+	if b, ok := record.(Bucket); ok && b.Ledger != nil {
+		return schemaLedger
+	}
 	return schema
 }
 
 // newestSchema is the newest schema of records of a kind that this program knows.
 func newestSchema(key string) int {
-	if strings.HasPrefix(key, bucketKeysRoot) {
+	switch {
+	case strings.HasPrefix(key, bucketKeysRoot):
 		return schemaRecovery
+	case strings.HasPrefix(key, bucketPath("")):
+		return schemaLedger
 	}
 	return schema
 }
@@ -133,6 +141,8 @@ type Bucket struct {
 	History      []StateChange `json:"history,omitempty"`
 	// Adopting is there from the registration for an adoption to its end.
 	Adopting *Adopting `json:"adopting,omitempty"`
+	// Ledger is there while the bucket has the rollback guard.
+	Ledger *Ledger `json:"ledger,omitempty"`
 }
 
 // Adopting says which objects of a bucket may be plaintext.

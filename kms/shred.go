@@ -122,6 +122,10 @@ func (m *Manager) ShredBucket(ctx context.Context, name string, by Change) (Buck
 		t.If, t.Put = append(t.If, grant.If...), append(t.Put, grant.Put...)
 		b.State = BucketShredded
 		b.note("shredded", by)
+		if b.Ledger != nil { // nothing opens any more that could be older
+			b.Ledger = nil
+			t.dropLedger(b.Space)
+		}
 		return true, m.shred(ctx, *b, t, by)
 	})
 	if err != nil {

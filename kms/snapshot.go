@@ -19,9 +19,10 @@ type Snapshot struct {
 }
 
 // passing says whether a record is about processes that run now, or their work, and so
-// belongs into no snapshot.
+// belongs into no snapshot. Ledgers belong into none as an old one would call what was
+// written since forged: a bucket that is restored must learn anew (LedgerLost).
 func passing(key string) bool {
-	return key == canaryPath || slices.ContainsFunc([]string{replicaPath(""), "jobs/", removalPath(""), lastRemovalPath("")}, func(prefix string) bool {
+	return key == canaryPath || slices.ContainsFunc([]string{replicaPath(""), "jobs/", removalPath(""), lastRemovalPath(""), ledgerRoot, ledgerStateRoot, ledgerScanRoot}, func(prefix string) bool {
 		return strings.HasPrefix(key, prefix)
 	})
 }

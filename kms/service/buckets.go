@@ -35,8 +35,8 @@ func (b *bucketAPI) newBucket(ctx context.Context, r *kmsv1.RegisterNewBucketReq
 	return kms.NewBucket{
 		Name: r.GetName(), Store: r.GetStore(), StoreName: r.GetStoreName(), Owner: r.GetOwner(), KEK: r.GetKek(),
 		Profile: kms.Profile(r.GetProfile()), ETag: kms.ETagMode(r.GetEtag()), EpochPeriod: r.GetEpochPeriod().AsDuration(),
-		EpochObjects: r.GetEpochObjects(),
-		Settle:       b.removals.settle, Make: true, Change: changeOf(ctx, r.GetChange()),
+		EpochObjects: r.GetEpochObjects(), Ledger: r.GetLedger(),
+		Settle: b.removals.settle, Make: true, Change: changeOf(ctx, r.GetChange()),
 	}
 }
 
@@ -68,6 +68,9 @@ func (b *bucketAPI) GetBucket(ctx context.Context, r *kmsv1.GetBucketRequest) (*
 		return nil, err
 	}
 	out := bucketDetails(found)
+	if out.Learned, out.Trouble, err = b.manager.LedgerProgress(ctx, found.Space); err != nil {
+		return nil, err
+	}
 	for _, k := range keys {
 		out.Keys = append(out.Keys, bucketKeyDetails(k, home))
 	}
@@ -84,6 +87,10 @@ func (b *bucketAPI) SetBucket(ctx context.Context, r *kmsv1.SetBucketRequest) (*
 	if r.Profile != nil {
 		profile := kms.Profile(r.GetProfile())
 		settings.Profile = &profile
+	}
+	if r.Ledger != nil {
+		ledger := kms.LedgerSetting(r.GetLedger())
+		settings.Ledger = &ledger
 	}
 	set, err := b.manager.SetBucket(ctx, r.GetName(), settings, changeOf(ctx, r.GetChange()))
 	if err != nil {

@@ -29,6 +29,7 @@ type Clients struct {
 	Jobs    kmsv1connect.JobServiceClient
 	Buckets kmsv1connect.BucketServiceClient
 	Mirrors kmsv1connect.MirrorFeedClient // for gateways
+	Ledgers kmsv1connect.LedgerFeedClient // for gateways
 	// Policies is for administrators, and PolicyFeed for gateways.
 	Policies   kmsv1connect.PolicyServiceClient
 	PolicyFeed kmsv1connect.PolicyFeedClient
@@ -152,6 +153,7 @@ func NewClients(c connect.HTTPClient, baseURL string) *Clients {
 		Jobs:    kmsv1connect.NewJobServiceClient(c, baseURL, options...),
 		Buckets: kmsv1connect.NewBucketServiceClient(c, baseURL, options...),
 		Mirrors: kmsv1connect.NewMirrorFeedClient(c, baseURL, options...),
+		Ledgers: kmsv1connect.NewLedgerFeedClient(c, baseURL, options...),
 
 		Policies:   kmsv1connect.NewPolicyServiceClient(c, baseURL, options...),
 		PolicyFeed: kmsv1connect.NewPolicyFeedClient(c, baseURL, options...),

@@ -260,5 +260,8 @@ func bucketMessage(b kms.Bucket) *kmsv1.Bucket {
 	if b.Adopting != nil {
 		out.CutOff, out.SealedTo = timestamp(b.Adopting.CutOff), b.Adopting.SealedTo
 	}
+	if b.Ledger != nil {
+		out.Ledger, out.LedgerKey = string(b.Ledger.Stage), b.Ledger.Key[:]
+	}
 	return out
 }

@@ -115,6 +115,13 @@ func (f *mirrorFeed) Unmirrored(ctx context.Context, r *kmsv1.UnmirroredRequest)
 	for i, a := range adoptions {
 		out.Adoptions = append(out.Adoptions, toAdopt(a, buckets[i]))
 	}
+	learning, err := f.manager.LearningBuckets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range learning {
+		out.Learning = append(out.Learning, bucketMessage(b))
+	}
 	return out, nil
 }
 

@@ -62,6 +62,7 @@ func TestJobsBucketsAndUsersAreForAdministratorsAndMirrorsForGateways(t *testing
 		"/chatelaine.kms.v1.BucketService/SetBucket":  {admin: true},
 		"/chatelaine.kms.v1.UserService/RotateSecret": {admin: true},
 		"/chatelaine.kms.v1.MirrorFeed/Unmirrored":    {gateway: true},
+		"/chatelaine.kms.v1.LedgerFeed/SettleLedger":  {gateway: true},
 	} {
 		if other := (peer{admin: !want.admin, gateway: !want.gateway}); !want.may(path) || other.may(path) {
 			t.Errorf("%s: %+v may %t, %+v may %t", path, want, want.may(path), other, other.may(path))

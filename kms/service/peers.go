@@ -39,7 +39,8 @@ func (p peer) String() string {
 func (p peer) may(path string) bool {
 	service, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch {
-	case service == kmsv1connect.GatewayServiceName, service == kmsv1connect.PolicyFeedName, service == kmsv1connect.MirrorFeedName:
+	case service == kmsv1connect.GatewayServiceName, service == kmsv1connect.PolicyFeedName,
+		service == kmsv1connect.MirrorFeedName, service == kmsv1connect.LedgerFeedName:
 		return p.gateway
 	case slices.Contains(adminServices(), service):
 		return p.admin

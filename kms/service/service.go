@@ -97,6 +97,7 @@ func New(c Config) (*Service, error) {
 	s.mux.Handle(kmsv1connect.NewBucketServiceHandler(&bucketAPI{manager: c.Manager, removals: gateway.removals, blocks: s.blocks}, options...))
 	s.mux.Handle(kmsv1connect.NewJobServiceHandler(&jobAPI{manager: c.Manager}, options...))
 	s.mux.Handle(kmsv1connect.NewMirrorFeedHandler(&mirrorFeed{manager: c.Manager, leased: gateway.leased}, options...))
+	s.mux.Handle(kmsv1connect.NewLedgerFeedHandler(&ledgerFeed{manager: c.Manager, leased: gateway.leased}, options...))
 	s.mux.Handle(kmsv1connect.NewPolicyServiceHandler(&policyAPI{manager: c.Manager}, append(options, connect.WithReadMaxBytes(maxPolicyRequest))...))
 	s.mux.Handle(kmsv1connect.NewPolicyFeedHandler(&policyFeed{manager: c.Manager, leased: gateway.leased}, options...))
 	s.mux.Handle(kmsv1connect.NewBlockServiceHandler(s.blocks, options...))

@@ -599,12 +599,15 @@ func (x *MoveBucketResponse) GetBucket() *BucketDetails {
 }
 
 type BucketDetails struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bucket        *Bucket                `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
-	EpochPeriod   *durationpb.Duration   `protobuf:"bytes,2,opt,name=epoch_period,json=epochPeriod,proto3" json:"epoch_period,omitempty"` // 0: the KMS's own
-	History       []*KeyEvent            `protobuf:"bytes,3,rep,name=history,proto3" json:"history,omitempty"`
-	Keys          []*BucketKeyDetails    `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`                                      // by epoch; not in lists
-	EpochObjects  uint64                 `protobuf:"varint,5,opt,name=epoch_objects,json=epochObjects,proto3" json:"epoch_objects,omitempty"` // 0: 2^20
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Bucket       *Bucket                `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	EpochPeriod  *durationpb.Duration   `protobuf:"bytes,2,opt,name=epoch_period,json=epochPeriod,proto3" json:"epoch_period,omitempty"` // 0: the KMS's own
+	History      []*KeyEvent            `protobuf:"bytes,3,rep,name=history,proto3" json:"history,omitempty"`
+	Keys         []*BucketKeyDetails    `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`                                      // by epoch; not in lists
+	EpochObjects uint64                 `protobuf:"varint,5,opt,name=epoch_objects,json=epochObjects,proto3" json:"epoch_objects,omitempty"` // 0: 2^20
+	// While the ledger of the rollback guard learns; not in lists.
+	Learned       uint64 `protobuf:"varint,6,opt,name=learned,proto3" json:"learned,omitempty"` // objects taken in
+	Trouble       string `protobuf:"bytes,7,opt,name=trouble,proto3" json:"trouble,omitempty"`  // why it does not go on for now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -672,6 +675,20 @@ func (x *BucketDetails) GetEpochObjects() uint64 {
 		return x.EpochObjects
 	}
 	return 0
+}
+
+func (x *BucketDetails) GetLearned() uint64 {
+	if x != nil {
+		return x.Learned
+	}
+	return 0
+}
+
+func (x *BucketDetails) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
 }
 
 type BucketKeyDetails struct {
@@ -780,6 +797,7 @@ type RegisterNewBucketRequest struct {
 	EpochPeriod   *durationpb.Duration   `protobuf:"bytes,8,opt,name=epoch_period,json=epochPeriod,proto3" json:"epoch_period,omitempty"`
 	Change        *Change                `protobuf:"bytes,9,opt,name=change,proto3" json:"change,omitempty"`
 	EpochObjects  uint64                 `protobuf:"varint,10,opt,name=epoch_objects,json=epochObjects,proto3" json:"epoch_objects,omitempty"` // after about so many objects there is a new key; 0: 2^20
+	Ledger        bool                   `protobuf:"varint,11,opt,name=ledger,proto3" json:"ledger,omitempty"`                                 // with the rollback guard
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -882,6 +900,13 @@ func (x *RegisterNewBucketRequest) GetEpochObjects() uint64 {
 		return x.EpochObjects
 	}
 	return 0
+}
+
+func (x *RegisterNewBucketRequest) GetLedger() bool {
+	if x != nil {
+		return x.Ledger
+	}
+	return false
 }
 
 type RegisterNewBucketResponse struct {
@@ -1105,6 +1130,7 @@ type SetBucketRequest struct {
 	EpochPeriod   *durationpb.Duration   `protobuf:"bytes,5,opt,name=epoch_period,json=epochPeriod,proto3" json:"epoch_period,omitempty"`
 	Change        *Change                `protobuf:"bytes,6,opt,name=change,proto3" json:"change,omitempty"`
 	EpochObjects  *uint64                `protobuf:"varint,7,opt,name=epoch_objects,json=epochObjects,proto3,oneof" json:"epoch_objects,omitempty"`
+	Ledger        *string                `protobuf:"bytes,8,opt,name=ledger,proto3,oneof" json:"ledger,omitempty"` // the rollback guard: "on", "off", "relearn"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1186,6 +1212,13 @@ func (x *SetBucketRequest) GetEpochObjects() uint64 {
 		return *x.EpochObjects
 	}
 	return 0
+}
+
+func (x *SetBucketRequest) GetLedger() string {
+	if x != nil && x.Ledger != nil {
+		return *x.Ledger
+	}
+	return ""
 }
 
 type SetBucketResponse struct {
@@ -1608,13 +1641,15 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"store_name\x18\x03 \x01(\tR\tstoreName\x121\n" +
 	"\x06change\x18\x04 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\"N\n" +
 	"\x12MoveBucketResponse\x128\n" +
-	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\"\x95\x02\n" +
+	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\"\xc9\x02\n" +
 	"\rBucketDetails\x121\n" +
 	"\x06bucket\x18\x01 \x01(\v2\x19.chatelaine.kms.v1.BucketR\x06bucket\x12<\n" +
 	"\fepoch_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vepochPeriod\x125\n" +
 	"\ahistory\x18\x03 \x03(\v2\x1b.chatelaine.kms.v1.KeyEventR\ahistory\x127\n" +
 	"\x04keys\x18\x04 \x03(\v2#.chatelaine.kms.v1.BucketKeyDetailsR\x04keys\x12#\n" +
-	"\repoch_objects\x18\x05 \x01(\x04R\fepochObjects\"\x8c\x02\n" +
+	"\repoch_objects\x18\x05 \x01(\x04R\fepochObjects\x12\x18\n" +
+	"\alearned\x18\x06 \x01(\x04R\alearned\x12\x18\n" +
+	"\atrouble\x18\a \x01(\tR\atrouble\"\x8c\x02\n" +
 	"\x10BucketKeyDetails\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12/\n" +
@@ -1622,7 +1657,7 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\acreated\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1a\n" +
 	"\bmirrored\x18\x05 \x01(\bR\bmirrored\x123\n" +
 	"\x05stale\x18\x06 \x03(\v2\x1d.chatelaine.kms.v1.KeyVersionR\x05stale\x12\x1a\n" +
-	"\brecovery\x18\a \x01(\tR\brecovery\"\xcf\x02\n" +
+	"\brecovery\x18\a \x01(\tR\brecovery\"\xe7\x02\n" +
 	"\x18RegisterNewBucketRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1d\n" +
@@ -1635,7 +1670,8 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\fepoch_period\x18\b \x01(\v2\x19.google.protobuf.DurationR\vepochPeriod\x121\n" +
 	"\x06change\x18\t \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\x12#\n" +
 	"\repoch_objects\x18\n" +
-	" \x01(\x04R\fepochObjects\"U\n" +
+	" \x01(\x04R\fepochObjects\x12\x16\n" +
+	"\x06ledger\x18\v \x01(\bR\x06ledger\"U\n" +
 	"\x19RegisterNewBucketResponse\x128\n" +
 	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\"\x17\n" +
 	"\x15ListAllBucketsRequest\"T\n" +
@@ -1644,7 +1680,7 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\x10GetBucketRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"M\n" +
 	"\x11GetBucketResponse\x128\n" +
-	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\"\xc2\x02\n" +
+	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\"\xea\x02\n" +
 	"\x10SetBucketRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x15\n" +
 	"\x03kek\x18\x02 \x01(\tH\x00R\x03kek\x88\x01\x01\x12\x1d\n" +
@@ -1652,12 +1688,14 @@ const file_kms_service_kmsv1_buckets_proto_rawDesc = "" +
 	"\x05owner\x18\x04 \x01(\tH\x02R\x05owner\x88\x01\x01\x12<\n" +
 	"\fepoch_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vepochPeriod\x121\n" +
 	"\x06change\x18\x06 \x01(\v2\x19.chatelaine.kms.v1.ChangeR\x06change\x12(\n" +
-	"\repoch_objects\x18\a \x01(\x04H\x03R\fepochObjects\x88\x01\x01B\x06\n" +
+	"\repoch_objects\x18\a \x01(\x04H\x03R\fepochObjects\x88\x01\x01\x12\x1b\n" +
+	"\x06ledger\x18\b \x01(\tH\x04R\x06ledger\x88\x01\x01B\x06\n" +
 	"\x04_kekB\n" +
 	"\n" +
 	"\b_profileB\b\n" +
 	"\x06_ownerB\x10\n" +
-	"\x0e_epoch_objects\"l\n" +
+	"\x0e_epoch_objectsB\t\n" +
+	"\a_ledger\"l\n" +
 	"\x11SetBucketResponse\x128\n" +
 	"\x06bucket\x18\x01 \x01(\v2 .chatelaine.kms.v1.BucketDetailsR\x06bucket\x12\x1d\n" +
 	"\n" +

@@ -1159,6 +1159,7 @@ type UnmirroredResponse struct {
 	// some of their objects looked at.
 	Unswept       []*Bucket   `protobuf:"bytes,3,rep,name=unswept,proto3" json:"unswept,omitempty"`
 	Adoptions     []*Adoption `protobuf:"bytes,4,rep,name=adoptions,proto3" json:"adoptions,omitempty"` // that run; a gateway may be at them
+	Learning      []*Bucket   `protobuf:"bytes,5,rep,name=learning,proto3" json:"learning,omitempty"`   // whose objects are to be taken into their ledgers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1217,6 +1218,13 @@ func (x *UnmirroredResponse) GetUnswept() []*Bucket {
 func (x *UnmirroredResponse) GetAdoptions() []*Adoption {
 	if x != nil {
 		return x.Adoptions
+	}
+	return nil
+}
+
+func (x *UnmirroredResponse) GetLearning() []*Bucket {
+	if x != nil {
+		return x.Learning
 	}
 	return nil
 }
@@ -1542,12 +1550,13 @@ const file_kms_service_kmsv1_jobs_proto_rawDesc = "" +
 	"\rAdoptResponse\x127\n" +
 	"\badoption\x18\x01 \x01(\v2\x1b.chatelaine.kms.v1.AdoptionR\badoption\".\n" +
 	"\x11UnmirroredRequest\x12\x19\n" +
-	"\blease_id\x18\x01 \x01(\tR\aleaseId\"\xed\x01\n" +
+	"\blease_id\x18\x01 \x01(\tR\aleaseId\"\xa4\x02\n" +
 	"\x12UnmirroredResponse\x124\n" +
 	"\x04keys\x18\x01 \x03(\v2 .chatelaine.kms.v1.UnmirroredKeyR\x04keys\x121\n" +
 	"\x06unmade\x18\x02 \x03(\v2\x19.chatelaine.kms.v1.BucketR\x06unmade\x123\n" +
 	"\aunswept\x18\x03 \x03(\v2\x19.chatelaine.kms.v1.BucketR\aunswept\x129\n" +
-	"\tadoptions\x18\x04 \x03(\v2\x1b.chatelaine.kms.v1.AdoptionR\tadoptions\"\xd0\x01\n" +
+	"\tadoptions\x18\x04 \x03(\v2\x1b.chatelaine.kms.v1.AdoptionR\tadoptions\x125\n" +
+	"\blearning\x18\x05 \x03(\v2\x19.chatelaine.kms.v1.BucketR\blearning\"\xd0\x01\n" +
 	"\fSweptRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\tR\aleaseId\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
@@ -1640,31 +1649,32 @@ var file_kms_service_kmsv1_jobs_proto_depIdxs = []int32{
 	26, // 14: chatelaine.kms.v1.UnmirroredResponse.unmade:type_name -> chatelaine.kms.v1.Bucket
 	26, // 15: chatelaine.kms.v1.UnmirroredResponse.unswept:type_name -> chatelaine.kms.v1.Bucket
 	11, // 16: chatelaine.kms.v1.UnmirroredResponse.adoptions:type_name -> chatelaine.kms.v1.Adoption
-	22, // 17: chatelaine.kms.v1.SweptRequest.samples:type_name -> chatelaine.kms.v1.Sample
-	26, // 18: chatelaine.kms.v1.UnmirroredKey.bucket:type_name -> chatelaine.kms.v1.Bucket
-	1,  // 19: chatelaine.kms.v1.JobService.StartRewrap:input_type -> chatelaine.kms.v1.StartRewrapRequest
-	3,  // 20: chatelaine.kms.v1.JobService.StopRewrap:input_type -> chatelaine.kms.v1.StopRewrapRequest
-	5,  // 21: chatelaine.kms.v1.JobService.GetRewrap:input_type -> chatelaine.kms.v1.GetRewrapRequest
-	7,  // 22: chatelaine.kms.v1.JobService.Report:input_type -> chatelaine.kms.v1.ReportRequest
-	9,  // 23: chatelaine.kms.v1.JobService.GetReportKey:input_type -> chatelaine.kms.v1.GetReportKeyRequest
-	18, // 24: chatelaine.kms.v1.MirrorFeed.Unmirrored:input_type -> chatelaine.kms.v1.UnmirroredRequest
-	20, // 25: chatelaine.kms.v1.MirrorFeed.Swept:input_type -> chatelaine.kms.v1.SweptRequest
-	14, // 26: chatelaine.kms.v1.MirrorFeed.BeginAdoption:input_type -> chatelaine.kms.v1.BeginAdoptionRequest
-	16, // 27: chatelaine.kms.v1.MirrorFeed.Adopt:input_type -> chatelaine.kms.v1.AdoptRequest
-	2,  // 28: chatelaine.kms.v1.JobService.StartRewrap:output_type -> chatelaine.kms.v1.StartRewrapResponse
-	4,  // 29: chatelaine.kms.v1.JobService.StopRewrap:output_type -> chatelaine.kms.v1.StopRewrapResponse
-	6,  // 30: chatelaine.kms.v1.JobService.GetRewrap:output_type -> chatelaine.kms.v1.GetRewrapResponse
-	8,  // 31: chatelaine.kms.v1.JobService.Report:output_type -> chatelaine.kms.v1.ReportResponse
-	10, // 32: chatelaine.kms.v1.JobService.GetReportKey:output_type -> chatelaine.kms.v1.GetReportKeyResponse
-	19, // 33: chatelaine.kms.v1.MirrorFeed.Unmirrored:output_type -> chatelaine.kms.v1.UnmirroredResponse
-	21, // 34: chatelaine.kms.v1.MirrorFeed.Swept:output_type -> chatelaine.kms.v1.SweptResponse
-	15, // 35: chatelaine.kms.v1.MirrorFeed.BeginAdoption:output_type -> chatelaine.kms.v1.BeginAdoptionResponse
-	17, // 36: chatelaine.kms.v1.MirrorFeed.Adopt:output_type -> chatelaine.kms.v1.AdoptResponse
-	28, // [28:37] is the sub-list for method output_type
-	19, // [19:28] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	26, // 17: chatelaine.kms.v1.UnmirroredResponse.learning:type_name -> chatelaine.kms.v1.Bucket
+	22, // 18: chatelaine.kms.v1.SweptRequest.samples:type_name -> chatelaine.kms.v1.Sample
+	26, // 19: chatelaine.kms.v1.UnmirroredKey.bucket:type_name -> chatelaine.kms.v1.Bucket
+	1,  // 20: chatelaine.kms.v1.JobService.StartRewrap:input_type -> chatelaine.kms.v1.StartRewrapRequest
+	3,  // 21: chatelaine.kms.v1.JobService.StopRewrap:input_type -> chatelaine.kms.v1.StopRewrapRequest
+	5,  // 22: chatelaine.kms.v1.JobService.GetRewrap:input_type -> chatelaine.kms.v1.GetRewrapRequest
+	7,  // 23: chatelaine.kms.v1.JobService.Report:input_type -> chatelaine.kms.v1.ReportRequest
+	9,  // 24: chatelaine.kms.v1.JobService.GetReportKey:input_type -> chatelaine.kms.v1.GetReportKeyRequest
+	18, // 25: chatelaine.kms.v1.MirrorFeed.Unmirrored:input_type -> chatelaine.kms.v1.UnmirroredRequest
+	20, // 26: chatelaine.kms.v1.MirrorFeed.Swept:input_type -> chatelaine.kms.v1.SweptRequest
+	14, // 27: chatelaine.kms.v1.MirrorFeed.BeginAdoption:input_type -> chatelaine.kms.v1.BeginAdoptionRequest
+	16, // 28: chatelaine.kms.v1.MirrorFeed.Adopt:input_type -> chatelaine.kms.v1.AdoptRequest
+	2,  // 29: chatelaine.kms.v1.JobService.StartRewrap:output_type -> chatelaine.kms.v1.StartRewrapResponse
+	4,  // 30: chatelaine.kms.v1.JobService.StopRewrap:output_type -> chatelaine.kms.v1.StopRewrapResponse
+	6,  // 31: chatelaine.kms.v1.JobService.GetRewrap:output_type -> chatelaine.kms.v1.GetRewrapResponse
+	8,  // 32: chatelaine.kms.v1.JobService.Report:output_type -> chatelaine.kms.v1.ReportResponse
+	10, // 33: chatelaine.kms.v1.JobService.GetReportKey:output_type -> chatelaine.kms.v1.GetReportKeyResponse
+	19, // 34: chatelaine.kms.v1.MirrorFeed.Unmirrored:output_type -> chatelaine.kms.v1.UnmirroredResponse
+	21, // 35: chatelaine.kms.v1.MirrorFeed.Swept:output_type -> chatelaine.kms.v1.SweptResponse
+	15, // 36: chatelaine.kms.v1.MirrorFeed.BeginAdoption:output_type -> chatelaine.kms.v1.BeginAdoptionResponse
+	17, // 37: chatelaine.kms.v1.MirrorFeed.Adopt:output_type -> chatelaine.kms.v1.AdoptResponse
+	29, // [29:38] is the sub-list for method output_type
+	20, // [20:29] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_kms_service_kmsv1_jobs_proto_init() }

@@ -1670,8 +1670,12 @@ type Bucket struct {
 	Created   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created,proto3" json:"created,omitempty"`
 	// While it is being adopted: objects that the store says are not newer, and whose keys
 	// are above sealed_to, may be plaintext.
-	CutOff        *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=cut_off,json=cutOff,proto3" json:"cut_off,omitempty"`
-	SealedTo      string                 `protobuf:"bytes,12,opt,name=sealed_to,json=sealedTo,proto3" json:"sealed_to,omitempty"`
+	CutOff   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=cut_off,json=cutOff,proto3" json:"cut_off,omitempty"`
+	SealedTo string                 `protobuf:"bytes,12,opt,name=sealed_to,json=sealedTo,proto3" json:"sealed_to,omitempty"`
+	// The rollback guard: "on", "learning" or empty; and the bucket key whose digests are
+	// in the ledger, 16 bytes.
+	Ledger        string `protobuf:"bytes,13,opt,name=ledger,proto3" json:"ledger,omitempty"`
+	LedgerKey     []byte `protobuf:"bytes,14,opt,name=ledger_key,json=ledgerKey,proto3" json:"ledger_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1788,6 +1792,20 @@ func (x *Bucket) GetSealedTo() string {
 		return x.SealedTo
 	}
 	return ""
+}
+
+func (x *Bucket) GetLedger() string {
+	if x != nil {
+		return x.Ledger
+	}
+	return ""
+}
+
+func (x *Bucket) GetLedgerKey() []byte {
+	if x != nil {
+		return x.LedgerKey
+	}
+	return nil
 }
 
 type AccessKey struct {
@@ -2630,7 +2648,7 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\x13RemoveBucketRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06unmade\x18\x02 \x01(\bR\x06unmade\"\x16\n" +
-	"\x14RemoveBucketResponse\"\xdb\x02\n" +
+	"\x14RemoveBucketResponse\"\x92\x03\n" +
 	"\x06Bucket\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x14\n" +
@@ -2645,7 +2663,10 @@ const file_kms_service_kmsv1_kms_proto_rawDesc = "" +
 	"\acreated\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x123\n" +
 	"\acut_off\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x06cutOff\x12\x1b\n" +
-	"\tsealed_to\x18\f \x01(\tR\bsealedTo\"\xa7\x01\n" +
+	"\tsealed_to\x18\f \x01(\tR\bsealedTo\x12\x16\n" +
+	"\x06ledger\x18\r \x01(\tR\x06ledger\x12\x1d\n" +
+	"\n" +
+	"ledger_key\x18\x0e \x01(\fR\tledgerKey\"\xa7\x01\n" +
 	"\tAccessKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12\x16\n" +
