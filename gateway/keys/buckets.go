@@ -182,5 +182,11 @@ func bucketOf(m *kmsv1.Bucket) (Bucket, error) {
 	if m.GetState() == string(kms.BucketAdopting) && m.GetCutOff() != nil {
 		b.Adopting = Adopting{CutOff: m.GetCutOff().AsTime(), SealedTo: m.GetSealedTo()}
 	}
+	if b.Guarded = m.GetLedger() != ""; b.Guarded {
+		if len(m.GetLedgerKey()) != len(b.LedgerKey) {
+			return Bucket{}, fmt.Errorf("key of the ledger of bucket %q of %d bytes", m.GetName(), len(m.GetLedgerKey()))
+		}
+		b.LedgerKey = [16]byte(m.GetLedgerKey())
+	}
 	return b, nil
 }

@@ -48,6 +48,7 @@ type Client struct {
 	rpc     kmsv1connect.GatewayServiceClient
 	feed    kmsv1connect.PolicyFeedClient
 	mirrors kmsv1connect.MirrorFeedClient
+	ledgers kmsv1connect.LedgerFeedClient
 	close   func()
 	// elsewhere has another replica of the KMS asked; nil where there is one only.
 	elsewhere func()
@@ -109,7 +110,7 @@ func newClient(c Config, clients *service.Clients) (*Client, error) {
 	}
 	m := newMetrics()
 	client := &Client{
-		rpc: clients.Gateway, feed: clients.PolicyFeed, mirrors: clients.Mirrors, close: func() {}, log: c.Logger.Named("keys"), metrics: m,
+		rpc: clients.Gateway, feed: clients.PolicyFeed, mirrors: clients.Mirrors, ledgers: clients.Ledgers, close: func() {}, log: c.Logger.Named("keys"), metrics: m,
 		timeout: cmp.Or(c.CallTimeout, 10*time.Second),
 		clock:   clock{start: time.Now()},
 		tasks:   make(chan func(context.Context), waiting),

@@ -57,6 +57,9 @@ type Bucket struct {
 	Shredded bool
 	// Adopting says which of its objects may be plaintext still; zero means none.
 	Adopting Adopting
+	// Guarded: it has the rollback guard, whose digests are keyed by LedgerKey.
+	Guarded   bool
+	LedgerKey [16]byte // id of a bucket key
 }
 
 // Adopting is how far the objects that a bucket had before it was the gateway's are

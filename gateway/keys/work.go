@@ -23,6 +23,7 @@ type Work struct {
 	Unmade     []Bucket     // to be made in their stores and activated
 	Unswept    []Bucket     // shredded: the records of their keys are to be deleted, and Swept told
 	Adoptions  []Adoption   // that run: to be taken over with Adopt where nobody is at them
+	Learning   []Bucket     // with the rollback guard: their objects are to be found, and Learn told
 }
 
 // Work asks what there is to do. It needs a lease. Errors: ErrUnavailable.
@@ -64,6 +65,13 @@ func (c *Client) Work(ctx context.Context) (Work, error) {
 			return Work{}, fmt.Errorf("keys: asking for work: %w", err)
 		}
 		out.Adoptions = append(out.Adoptions, a)
+	}
+	for _, message := range answer.GetLearning() {
+		b, err := bucketOf(message)
+		if err != nil {
+			return Work{}, fmt.Errorf("keys: asking for work: %w", err)
+		}
+		out.Learning = append(out.Learning, b)
 	}
 	return out, nil
 }

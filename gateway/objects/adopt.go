@@ -42,7 +42,8 @@ func defaultAdoptLimits() adoptLimits {
 	}
 }
 
-// adoptions are those that this gateway is at.
+// adoptions are those that this gateway is at, and the buckets whose ledgers it fills:
+// none is both.
 type adoptions struct {
 	running sync.WaitGroup
 	mu      sync.Mutex
@@ -51,23 +52,30 @@ type adoptions struct {
 
 // start runs an adoption until it ends or ctx does, unless it runs already.
 func (r *adoptions) start(ctx context.Context, s *Service, a keys.Adoption) {
+	r.run(a.Bucket.Space, func() {
+		err := s.adopt(ctx, a.Bucket)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, keys.ErrAdoptionTaken) {
+			s.log.Warn("an adoption does not go on; it is tried again", zap.String("bucket", a.Bucket.Name), zap.Error(err))
+		}
+	})
+}
+
+// run does the work on a bucket, unless some of it runs already.
+func (r *adoptions) run(space keys.Space, work func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.spaces[a.Bucket.Space] {
+	if r.spaces[space] {
 		return
 	}
 	if r.spaces == nil {
 		r.spaces = map[keys.Space]bool{}
 	}
-	r.spaces[a.Bucket.Space] = true
+	r.spaces[space] = true
 	r.running.Go(func() {
-		err := s.adopt(ctx, a.Bucket)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, keys.ErrAdoptionTaken) {
-			s.log.Warn("an adoption does not go on; it is tried again", zap.String("bucket", a.Bucket.Name), zap.Error(err))
-		}
+		work()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.spaces, a.Bucket.Space)
+		delete(r.spaces, space)
 	})
 }
 

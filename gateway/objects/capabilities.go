@@ -45,6 +45,9 @@ func (s *Service) Versioning(ctx context.Context, b keys.Bucket) (backends.Versi
 
 // SetVersioning makes a bucket keep versions, or stop.
 func (s *Service) SetVersioning(ctx context.Context, b keys.Bucket, state backends.Versioning) error {
+	if b.Guarded {
+		return wrap(ErrGuarded, "setting the versioning of", b)
+	}
 	v, err := capability[backends.Versioner](s, b)
 	if err != nil {
 		return err

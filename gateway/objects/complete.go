@@ -52,13 +52,17 @@ func (s *Service) complete(ctx context.Context, u *upload, r CompleteRequest) (P
 	if err != nil {
 		return PutResult{}, err
 	}
-	written, err := c.finish(ctx, tail)
-	if errors.Is(err, backends.ErrUploadNotFound) {
-		written, err = s.completed(ctx, u, err)
-	}
-	if err == nil {
-		err = u.live() // as guarded.ended
-	}
+	var written backends.Written
+	err = s.recorded(ctx, writing{bucket: u.Bucket, key: u.Key, tag: u.tag, do: func() (err error) {
+		written, err = c.finish(ctx, tail)
+		if errors.Is(err, backends.ErrUploadNotFound) {
+			written, err = s.completed(ctx, u, err)
+		}
+		if err != nil {
+			return err
+		}
+		return u.live() // as guarded.ended
+	}})
 	if err != nil {
 		return PutResult{}, err
 	}

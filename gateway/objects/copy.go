@@ -58,10 +58,14 @@ func (s *Service) Copy(ctx context.Context, r CopyRequest) (CopyResult, error) {
 }
 
 func (s *Service) copy(ctx context.Context, q *query, r CopyRequest) (CopyResult, error) {
-	f, st, err := q.source()
+	h, err := vouched(q, func() (h headed, err error) {
+		h.found, h.st, err = q.source()
+		return h, err
+	})
 	if err != nil {
 		return CopyResult{}, err
 	}
+	f, st := h.found, h.st
 	if r.KeepTags {
 		if r.Tags, err = q.tags(f); err != nil {
 			return CopyResult{}, err
@@ -163,10 +167,13 @@ func (s *Service) copySealed(ctx context.Context, q *query, f *found, r CopyRequ
 		return PutResult{}, err
 	}
 	c := &copying{query: q, f: f, store: store, id: idOf(r.Bucket, r.Key, ""), opts: &backends.PutOptions{Attributes: attrs, Conditions: cond}}
-	written, err := c.run(ctx)
-	if err == nil {
-		err = s.keys.Live(bk.ID) // as guarded.ended
-	}
+	var written backends.Written
+	err = s.recorded(ctx, writing{bucket: r.Bucket, key: r.Key, tag: tagOf(attrs), do: func() (err error) {
+		if written, err = c.run(ctx); err != nil {
+			return err
+		}
+		return s.keys.Live(bk.ID) // as guarded.ended
+	}})
 	if err != nil {
 		return PutResult{}, err
 	}

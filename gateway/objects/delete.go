@@ -44,7 +44,12 @@ func (s *Service) deleteIf(ctx context.Context, store backends.Store, r DeleteRe
 	if err != nil {
 		return backends.Deleted{}, err
 	}
-	return store.Delete(ctx, idOf(r.Bucket, r.Key, r.Version), opts)
+	var deleted backends.Deleted
+	err = s.recorded(ctx, writing{bucket: r.Bucket, key: r.Key, do: func() (err error) {
+		deleted, err = store.Delete(ctx, idOf(r.Bucket, r.Key, r.Version), opts)
+		return err
+	}})
+	return deleted, err
 }
 
 // described looks at the object once, and pins the delete to what it has seen: what
@@ -54,18 +59,21 @@ func (s *Service) described(ctx context.Context, r DeleteRequest) (backends.Cond
 	if err != nil {
 		return backends.Conditions{}, err
 	}
-	f, err := q.find()
+	h, err := vouched(q, func() (headed, error) {
+		f, err := q.find()
+		if err != nil {
+			return headed{}, err
+		}
+		st, span, err := q.headOf(f)
+		return headed{found: f, st: st, span: span}, err
+	})
 	if err != nil {
 		return backends.Conditions{}, err
 	}
-	st, span, err := q.headOf(f)
-	if err != nil {
-		return backends.Conditions{}, err
-	}
-	if !r.fits(st, span.Length) {
+	if !r.fits(h.st, h.span.Length) {
 		return backends.Conditions{}, fmt.Errorf("%w: the object is another", backends.ErrPrecondition)
 	}
-	return backends.Conditions{IfMatch: []string{f.info.ETag}}, nil
+	return backends.Conditions{IfMatch: []string{h.found.info.ETag}}, nil
 }
 
 func (r DeleteRequest) fits(st Stat, size int64) bool {

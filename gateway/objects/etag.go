@@ -58,10 +58,10 @@ func backendETags(visible []string) []string {
 }
 
 // visibleError is err as clients may see it: the ETag of a backends.NotModified is
-// the visible one. In a bucket with MD5s, check made it and it is visible already.
+// the visible one. Where conditions are checked here, check made it and it is visible already.
 func (q *query) visibleError(err error) error {
 	var n *backends.NotModified
-	if !q.r.Bucket.MD5 && errors.As(err, &n) {
+	if !q.checksConditions() && errors.As(err, &n) {
 		return &backends.NotModified{ETag: visibleETag(n.ETag), Modified: n.Modified}
 	}
 	return err

@@ -18,7 +18,7 @@ func (s *Service) Get(ctx context.Context, r GetRequest) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	reader, err := again(func() (*Reader, error) {
+	reader, err := vouched(q, func() (*Reader, error) {
 		if r.Part > 0 {
 			return q.part()
 		}
@@ -38,6 +38,8 @@ type query struct {
 	store backends.Store
 	id    backends.ObjectID
 	key   keyFinder // nil: the keyring
+	// witness vouches for what is found. nil: nobody does.
+	witness *witness
 }
 
 func (s *Service) newQuery(ctx context.Context, r GetRequest) (*query, error) {
@@ -48,11 +50,12 @@ func (s *Service) newQuery(ctx context.Context, r GetRequest) (*query, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !r.Bucket.MD5 { // else check has them as they are
-		r.Conditions.IfMatch = backendETags(r.Conditions.IfMatch)
-		r.Conditions.IfNoneMatch = backendETags(r.Conditions.IfNoneMatch)
+	q := &query{Service: s, ctx: ctx, r: r, store: store, id: idOf(r.Bucket, r.Key, r.Version)}
+	if !q.checksConditions() { // else check has them as they are
+		q.r.Conditions.IfMatch = backendETags(r.Conditions.IfMatch)
+		q.r.Conditions.IfNoneMatch = backendETags(r.Conditions.IfNoneMatch)
 	}
-	return &query{Service: s, ctx: ctx, r: r, store: store, id: idOf(r.Bucket, r.Key, r.Version)}, nil
+	return q, nil
 }
 
 // found is an object whose envelope is open.
@@ -67,7 +70,7 @@ type found struct {
 
 // get asks as if the object were of a single PUT, which one answer then serves.
 func (q *query) get() (*Reader, error) {
-	if q.r.Bucket.MD5 && !q.r.Conditions.IsZero() {
+	if q.checksConditions() && !q.r.Conditions.IsZero() {
 		return q.getChecked()
 	}
 	if reader, err := q.getKnown(); reader != nil || err != nil {
@@ -168,6 +171,11 @@ func (q *query) open(info backends.Info) (*found, error) {
 	env, id, err := q.openEnvelope(q.r.Bucket, q.r.Key, info, find)
 	if err != nil {
 		return nil, err
+	}
+	if q.witness != nil {
+		if err := q.witness.vouchFor(q.ctx, info, env); err != nil {
+			return nil, err
+		}
 	}
 	info.Key = q.r.Key
 	return &found{info: info, env: env, keyID: id}, nil

@@ -26,11 +26,22 @@ func (s *Service) Head(ctx context.Context, r GetRequest) (Stat, Span, error) {
 }
 
 func (q *query) head() (Stat, Span, error) {
-	f, err := q.find()
-	if err != nil {
-		return Stat{}, Span{}, err
-	}
-	return q.headOf(f)
+	h, err := vouched(q, func() (headed, error) {
+		f, err := q.find()
+		if err != nil {
+			return headed{}, err
+		}
+		st, span, err := q.headOf(f)
+		return headed{found: f, st: st, span: span}, err
+	})
+	return h.st, h.span, err
+}
+
+// headed is what there is to say of an object that was looked at.
+type headed struct {
+	found *found
+	st    Stat
+	span  Span
 }
 
 func (q *query) headOf(f *found) (Stat, Span, error) {
@@ -50,7 +61,7 @@ func (q *query) headOf(f *found) (Stat, Span, error) {
 
 // find asks the backend for the envelope alone.
 func (q *query) find() (*found, error) {
-	if q.r.Bucket.MD5 {
+	if q.checksConditions() {
 		return q.findChecked()
 	}
 	info, err := q.store.Head(q.ctx, q.id, &backends.GetOptions{Conditions: q.r.Conditions})

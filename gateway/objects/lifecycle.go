@@ -32,6 +32,9 @@ func (s *Service) SetLifecycle(ctx context.Context, b keys.Bucket, rules []backe
 	if err != nil {
 		return err
 	}
+	if b.Guarded && slices.ContainsFunc(rules, expires) {
+		return wrap(ErrGuarded, "setting rules that delete objects of", b)
+	}
 	stored, err := storedRules(rules)
 	if err != nil {
 		return fmt.Errorf("objects: %w", err)
@@ -86,9 +89,11 @@ func reachesReserved(r backends.LifecycleRule) bool {
 	if strings.HasPrefix(r.Prefix, ReservedPrefix) {
 		return true
 	}
-	expires := r.ExpireDays > 0 || !r.ExpireDate.IsZero()
-	return expires && len(r.Tags) == 0 && strings.HasPrefix(ReservedPrefix, r.Prefix)
+	return expires(r) && len(r.Tags) == 0 && strings.HasPrefix(ReservedPrefix, r.Prefix)
 }
+
+// expires says whether a rule has the provider delete newest versions.
+func expires(r backends.LifecycleRule) bool { return r.ExpireDays > 0 || !r.ExpireDate.IsZero() }
 
 // stashRules delete what ended uploads have left, days after they began. The stash
 // of an upload is made right after it.

@@ -147,7 +147,7 @@ func (s *Service) writeConditions(ctx context.Context, b keys.Bucket, key, versi
 	if err != nil {
 		return out, err
 	}
-	f, err := q.find()
+	f, err := vouched(q, q.find)
 	if err != nil {
 		return out, err
 	}

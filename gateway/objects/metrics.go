@@ -6,6 +6,8 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	plain   *prometheus.CounterVec
 	adopted *prometheus.CounterVec
+	// rollbacks counts what the rollback guard has found.
+	rollbacks *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -15,10 +17,14 @@ func newMetrics() *metrics {
 	return &metrics{
 		plain:   counter("plaintext_reads_total", "Plaintext objects that were read or looked at, in buckets being adopted.", "store"),
 		adopted: counter("adopted_objects_total", "Objects that adoptions came by, by what became of them.", "store", "outcome"),
+
+		rollbacks: counter("rollbacks_total", "Reads at which the backend did not show the newest version of an object.", "store"),
 	}
 }
 
-func (m *metrics) all() []prometheus.Collector { return []prometheus.Collector{m.plain, m.adopted} }
+func (m *metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.plain, m.adopted, m.rollbacks}
+}
 
 // Describe implements prometheus.Collector.
 func (s *Service) Describe(ch chan<- *prometheus.Desc) {

@@ -145,8 +145,11 @@ func (s *Service) sealAndStore(ctx context.Context, store backends.Store, bk key
 	guard := &guarded{src: sealer, live: func() error { return s.keys.Live(bk.ID) }}
 	defer watched(ctx, guard.live)()
 	opts := &backends.PutOptions{Attributes: attrs, Conditions: cond}
-	out.Written, err = StoreWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
-	return out, guard.ended(err)
+	err = s.recorded(ctx, writing{bucket: r.Bucket, key: r.Key, tag: tagOf(attrs), do: func() (err error) {
+		out.Written, err = StoreWhole(ctx, store, idOf(r.Bucket, r.Key, ""), backends.Body{Reader: guard, Size: sealer.Size()}, opts)
+		return guard.ended(err)
+	}})
+	return out, err
 }
 
 // pinnedTo has a write replace one object and no other, if one is named.
@@ -240,10 +243,10 @@ func (g *guarded) Read(p []byte) (int, error) {
 // used any more is one: the bucket may have been deleted and made again meanwhile, and
 // what was written would be in another bucket than it was sealed for.
 func (g *guarded) ended(err error) error {
-	if err != nil {
-		return g.cause(err)
+	if err != nil && g.err != nil {
+		return unsent{g.cause(err)}
 	}
-	return g.live()
+	return cmp.Or(err, g.live())
 }
 
 // cause is the reader's own error where there was one and the store failed.

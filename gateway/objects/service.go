@@ -34,6 +34,11 @@ type Keyring interface {
 	BeginAdoption(ctx context.Context, b keys.Bucket, runner string, cutOff time.Time) error
 	Adopt(ctx context.Context, p keys.AdoptionProgress) (keys.Adoption, error)
 	Live(id [16]byte) error
+	LookLedger(ctx context.Context, b keys.Bucket, name keys.Mark) (keys.LedgerView, error)
+	BeginWrite(ctx context.Context, a keys.LedgerAttempt) error
+	EndWrite(ctx context.Context, a keys.LedgerAttempt, applied bool) error
+	SettleLedger(ctx context.Context, s keys.Sighting) error
+	Learn(ctx context.Context, l keys.LedgerLesson) (cursor []byte, err error)
 }
 
 // Config is what a Service needs.

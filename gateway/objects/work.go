@@ -25,7 +25,8 @@ const (
 
 // Run does what the KMS asks of gateways until ctx ends, whose error it returns: it
 // writes the records of bucket keys that were wrapped anew, makes buckets, deletes
-// the records of the keys of shredded ones, and adopts plaintext ones. Several
+// the records of the keys of shredded ones, adopts plaintext ones, and takes the objects of
+// those into their ledgers that got the rollback guard. Several
 // gateways may do the same at once.
 func (s *Service) Run(ctx context.Context) error {
 	var adopting adoptions
@@ -59,6 +60,9 @@ func (s *Service) work(ctx context.Context, adopting *adoptions) (done, running 
 	}
 	for _, a := range todo.Adoptions {
 		adopting.start(ctx, s, a)
+	}
+	for _, b := range todo.Learning {
+		adopting.startLearning(ctx, s, b)
 	}
 	var errs []error
 	do := func(f func(context.Context) error) {
@@ -99,6 +103,11 @@ func (s *Service) finishBucket(ctx context.Context, b keys.Bucket) error {
 		return err
 	}
 	err = store.CreateBucket(ctx, b.StoreName)
+	if err == nil || errors.Is(err, backends.ErrBucketExists) {
+		if guardErr := s.mayGuard(ctx, b, store); guardErr != nil {
+			return errors.Join(fmt.Errorf("objects: making bucket %q: %w", b.Name, guardErr), s.keys.RefuseBucket(ctx, b.Name))
+		}
+	}
 	if errors.Is(err, backends.ErrBucketExists) {
 		empty, emptyErr := s.empty(ctx, b, store)
 		if emptyErr == nil && !empty {

@@ -64,6 +64,8 @@ func gateCauses() []cause {
 		{keys.ErrBucketNotFound, noSuchBucket},
 		{keys.ErrBucketOwned, bucketMine},
 		{keys.ErrBucketExists, bucketTaken},
+		later(keys.ErrLedgerBusy, "SlowDown", "Please reduce your request rate."),
+		later(keys.ErrLedgerChanged, "SlowDown", "Please reduce your request rate."),
 		fixed(keys.ErrBucketBusy, http.StatusConflict, "OperationAborted",
 			"A conflicting conditional operation is currently in progress against this resource. Please try again."),
 		alarming(keys.ErrKeyNotFound, "The key that this object is sealed with is not known."),
@@ -89,6 +91,8 @@ func objectCauses() []cause {
 		{objects.ErrSizeMismatch, sizeFault},
 		fixed(objects.ErrRuleScope, http.StatusNotImplemented, "NotImplemented",
 			"An expiration must have a tag, or a prefix that "+objects.ReservedPrefix+" does not begin with: it would delete the gateway's own objects too."),
+		fixed(objects.ErrGuarded, http.StatusConflict, "InvalidBucketState",
+			"The bucket has the rollback guard: it keeps no versions, and no rule may delete its objects."),
 		{objects.ErrUnsupported, unsupported},
 	}
 }
@@ -97,6 +101,8 @@ func objectCauses() []cause {
 func storedCauses() []cause {
 	return []cause{
 		alarming(objects.ErrNotSealed, "The stored object was not sealed by this gateway."),
+		alarming(objects.ErrRolledBack, "The backend does not show the newest version of this object, or hides it."),
+		alarming(keys.ErrLedgerLost, "The rollback guard of this bucket has lost its ledger."),
 		alarming(sealed.ErrCorrupt, "The stored object does not verify."),
 		alarming(sealed.ErrUnsupported, "The stored object is of an unknown format."),
 	}

@@ -117,7 +117,7 @@ func gatewayRows() []Folder {
 			Allow: []string{"gateway/sealed", "kms", "kms/service/...", connect, lru, prometheus, protobuf, uuid, xsync, zap},
 			Tests: []string{"kms/...", "hsm/..."},
 		},
-		{Dir: "gateway/keys/keystest", Allow: []string{"gateway/keys", "gateway/sealed"}},
+		{Dir: "gateway/keys/keystest", Allow: []string{"gateway/keys", "gateway/sealed", "kms"}},
 		{
 			Dir:   "gateway/breakglass",
 			Allow: []string{"gateway/objects", "gateway/sealed", "kms", "kms/offline", "backends", uuid},

@@ -28,6 +28,7 @@ type Ring struct {
 	adoptions map[string]keys.Adoption
 	runners   map[string]string
 	ended     map[string]keys.AdoptionProgress
+	ledgers   ledgers
 }
 
 type user struct{ secret, principal string }
