@@ -34,6 +34,7 @@ func bucketCommand() *cobra.Command {
 // newBucketFlags are what `create` and `attach` share.
 func newBucketFlags(cmd *cobra.Command, r *kmsv1.RegisterNewBucketRequest, epoch *time.Duration) {
 	bucketFlags(cmd, r, epoch)
+	cmd.Flags().BoolVar(&r.Ledger, "rollback-guard", false, "keep a digest of each object's newest version, so that an older one in its place is refused")
 	_ = cmd.MarkFlagRequired("owner")
 }
 
@@ -98,6 +99,9 @@ func (a *admin) register(cmd *cobra.Command, r *kmsv1.RegisterNewBucketRequest, 
 		for until := time.Now().Add(makingTakes); time.Now().Before(until); {
 			answer, err := c.Buckets.GetBucket(ctx, &kmsv1.GetBucketRequest{Name: r.GetName()})
 			if errors.Is(err, kms.ErrNotFound) {
+				if r.GetLedger() {
+					return fmt.Errorf("backend %q has %q already, and it is not empty, or has, or had, versions, which the rollback guard cannot have: %w", r.GetStore(), r.GetStoreName(), kms.ErrExists)
+				}
 				return advise(fmt.Errorf("backend %q has %q already, and it is not empty: %w", r.GetStore(), r.GetStoreName(), kms.ErrExists), "choose another --store-name, or empty that one")
 			}
 			if err != nil {
@@ -133,11 +137,11 @@ func bucketListCommand(a *admin) *cobra.Command {
 }
 
 func bucketsTable(buckets []*kmsv1.BucketDetails) table {
-	t := table{header: []string{"NAME", "STATE", "OWNER", "KEY", "PROFILE", "ETAG", "EPOCH", "BACKEND", "CREATED"}, empty: "There are no buckets."}
+	t := table{header: []string{"NAME", "STATE", "OWNER", "KEY", "PROFILE", "ETAG", "EPOCH", "GUARD", "BACKEND", "CREATED"}, empty: "There are no buckets."}
 	for _, d := range buckets {
 		b := d.GetBucket()
 		t.rows = append(t.rows, []string{
-			b.GetName(), b.GetState(), b.GetOwner(), b.GetKek(), b.GetProfile(), b.GetEtag(), lasting(d.GetEpochPeriod()),
+			b.GetName(), b.GetState(), b.GetOwner(), b.GetKek(), b.GetProfile(), b.GetEtag(), lasting(d.GetEpochPeriod()), dash(b.GetLedger()),
 			b.GetStore() + "/" + b.GetStoreName(), when(b.GetCreated()),
 		})
 	}
@@ -184,14 +188,18 @@ func (a *admin) showBucket(d *kmsv1.BucketDetails) error {
 }
 
 func bucketSetCommand(a *admin) *cobra.Command {
-	var kek, profile, owner string
+	var kek, profile, owner, guard string
 	var epoch time.Duration
 	var objects uint64
 	cmd := &cobra.Command{
 		Use:   "set NAME",
 		Short: "Change a bucket's key, profile, owner or epochs",
 		Long: "--kek wraps its bucket keys under another key: objects stay as they are. The copies in the backend are\n" +
-			"written anew within seconds; `chatelaine report show OLD-KEY` tells.",
+			"written anew within seconds; `chatelaine report show OLD-KEY` tells.\n\n" +
+			"--rollback-guard on has a gateway take the bucket's objects in, half a minute later, and waits for it; remove lifecycle\n" +
+			"rules before. Each object may be read and written meanwhile, and is guarded once it was taken in. A bucket that has, or\n" +
+			"had, versions is refused. off forgets what is known. relearn forgets it too, and believes what the backend has now: after\n" +
+			"the registry was restored, or to accept what the guard refuses. It is in the bucket's history, with --reason.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := &kmsv1.SetBucketRequest{Name: args[0], Change: a.change()}
@@ -208,6 +216,9 @@ func bucketSetCommand(a *admin) *cobra.Command {
 			if changed("epoch") {
 				r.EpochPeriod = durationpb.New(epoch)
 			}
+			if changed("rollback-guard") {
+				r.Ledger = &guard
+			}
 			if changed("epoch-objects") {
 				r.EpochObjects = &objects
 			}
@@ -217,6 +228,7 @@ func bucketSetCommand(a *admin) *cobra.Command {
 	cmd.Flags().StringVar(&kek, "kek", "", "key that wraps its bucket keys")
 	cmd.Flags().StringVar(&profile, "profile", "", "standard or strict")
 	cmd.Flags().StringVar(&owner, "owner", "", "principal that owns it")
+	cmd.Flags().StringVar(&guard, "rollback-guard", "", "on, off or relearn: refuse older versions in the place of the newest")
 	cmd.Flags().DurationVar(&epoch, "epoch", 0, "age at which its bucket key is replaced; 0: the KMS's")
 	cmd.Flags().Uint64Var(&objects, "epoch-objects", 0, "objects after which its bucket key is replaced, about; 0: 2^20")
 	return cmd
@@ -236,7 +248,45 @@ func (a *admin) setBucket(ctx context.Context, cmd *cobra.Command, c *service.Cl
 			return err
 		}
 	}
-	return a.show(answer.GetBucket(), bucketsTable([]*kmsv1.BucketDetails{answer.GetBucket()}))
+	bucket := answer.GetBucket()
+	if r.Ledger != nil && bucket.GetBucket().GetLedger() == string(kms.LedgerLearning) {
+		if bucket, err = watchLearning(ctx, cmd, c, r.GetName()); err != nil {
+			return err
+		}
+	}
+	return a.show(bucket, bucketsTable([]*kmsv1.BucketDetails{bucket}))
+}
+
+// watchLearning waits until the rollback guard of a bucket has taken its objects in.
+func watchLearning(ctx context.Context, cmd *cobra.Command, c *service.Clients, name string) (*kmsv1.BucketDetails, error) {
+	p := newProgress(cmd.ErrOrStderr(), name)
+	defer p.end()
+	for {
+		answer, err := c.Buckets.GetBucket(ctx, &kmsv1.GetBucketRequest{Name: name})
+		if err != nil {
+			return nil, err
+		}
+		d := answer.GetBucket()
+		switch d.GetBucket().GetLedger() {
+		case string(kms.LedgerOn):
+			return d, nil
+		case string(kms.LedgerLearning):
+		default:
+			why := "somebody has switched it off"
+			if history := d.GetHistory(); len(history) > 0 {
+				why = history[len(history)-1].GetEvent()
+			}
+			return nil, fmt.Errorf("bucket %q has no rollback guard: %s", name, why)
+		}
+		note := fmt.Sprintf("%d objects taken in", d.GetLearned())
+		if d.GetTrouble() != "" {
+			note += "; it is tried again: " + d.GetTrouble()
+		}
+		p.note(note)
+		if err := pause(ctx, lookEvery); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func bucketRotateCommand(a *admin) *cobra.Command {

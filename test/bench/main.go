@@ -26,6 +26,7 @@ type options struct {
 	operations           []string
 	duration, warmup     time.Duration
 	dir, kek             string
+	guard                bool
 }
 
 func main() {
@@ -110,6 +111,7 @@ func parse(args []string) (*options, error) {
 	flags.DurationVar(&o.duration, "duration", 6*time.Second, "how long a cell is measured on each target")
 	flags.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "how long a cell runs before it is measured")
 	flags.StringVar(&o.dir, "dir", "", "where MinIO keeps its data: memory (/dev/shm) if there is room for it, else the folder for temporary files")
+	flags.BoolVar(&o.guard, "guard", false, "the gateway's bucket has the rollback guard")
 	flags.StringVar(&o.kek, "kek", "softhsm", "as in chatelaine up")
 	if err := flags.Parse(args); err != nil {
 		return nil, err

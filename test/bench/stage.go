@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -49,7 +50,21 @@ func openStage(ctx context.Context, o *options) (_ *stage, err error) {
 	user := harness.Credentials{AccessKeyID: minio.AccessKeyID, SecretAccessKey: minio.SecretAccessKey}
 	s.bare = newTarget("bare MinIO", minio.Endpoint, user, 0)
 	s.through = newTarget("the gateway", s.gateway.Endpoint, s.gateway.User, s.gateway.PID)
+	if o.guard {
+		s.through.bucket = "bench-through"
+		return s, errors.Join(s.bare.makeBucket(ctx, "bench-bare"), s.makeGuarded(ctx))
+	}
 	return s, errors.Join(s.bare.makeBucket(ctx, "bench-bare"), s.through.makeBucket(ctx, "bench-through"))
+}
+
+// makeGuarded makes the gateway's bucket with the rollback guard, as an administrator does.
+func (s *stage) makeGuarded(ctx context.Context) error {
+	socket := "unix://" + filepath.Join(s.gateway.Home(), "run", "kms.sock")
+	cmd := exec.CommandContext(ctx, s.gateway.Binary, "bucket", "create", s.through.bucket, "--owner", "first-user", "--rollback-guard", "--kms", socket)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("making a guarded bucket: %w: %s", err, out)
+	}
+	return nil
 }
 
 // folder is where data goes: what the flag says, or memory where there is room.
