@@ -217,7 +217,7 @@ func TestRestoreRefusesWhatIsNoSnapshot(t *testing.T) {
 		"order":  append(slices.Clone(good.Items[1:]), good.Items[0]),
 		"twice":  append([]kms.Item{good.Items[0]}, good.Items...),
 		"text":   {{Key: "buckets/x", Value: []byte("x")}},
-		"schema": {{Key: "buckets/x", Value: []byte(`{"schema":2,"record":{}}`)}},
+		"schema": {{Key: "buckets/x", Value: []byte(`{"schema":3,"record":{}}`)}},
 		"no key": {{Value: good.Items[0].Value}},
 	} {
 		if _, err := l.after(t).Restore(t.Context(), kms.Snapshot{Items: items}, kms.RestoreOptions{Apply: true}); !errors.Is(err, kms.ErrInvalid) {
