@@ -74,7 +74,7 @@ func pins() []place {
 		matching("adoptone.go", "pin: an object to be adopted", "e.ETag"),
 		matching("adoptone.go", "pin: a range of it", "info.ETag"),
 		matching("md5.go", "pin: an object's end", "info.ETag"),
-		matching("delete.go", "pin: what is deleted", "f.info.ETag"),
+		matching("delete.go", "pin: what is deleted", "h.found.info.ETag"),
 		plain("get.go", "pin: a window", "cond.IfMatch = ", "[]string{f.info.ETag}", "nil"),
 		plain("md5.go", "pin: what is replaced", "out.IfMatch = ", "[]string{f.info.ETag}", "nil"),
 		plain("copy.go", "pin: a copy", "SourceIfMatch: ", "c.f.info.ETag", `""`),
@@ -136,10 +136,10 @@ func verdicts() []place {
 func cuts() []place {
 	const objects = "gateway/objects/"
 	return []place{
-		{objects + "put.go", "live: when the store has answered", `	return g.live()`, `	return mutantElse(OFF, g.live(), nil)`},
-		{objects + "copy.go", "live: when a copy is made", `err = s.keys.Live(bk.ID)`, `err = mutantElse(OFF, s.keys.Live(bk.ID), nil)`},
+		{objects + "put.go", "live: when the store has answered", `cmp.Or(err, g.live())`, `cmp.Or(err, mutantElse(OFF, g.live(), nil))`},
+		{objects + "copy.go", "live: when a copy is made", `return s.keys.Live(bk.ID)`, `return mutantElse(OFF, s.keys.Live(bk.ID), nil)`},
 		{objects + "upload.go", "live: when an upload is made", `err = s.keys.Live(bk.ID)`, `err = mutantElse(OFF, s.keys.Live(bk.ID), nil)`},
-		{objects + "complete.go", "live: when an object is made", `err = u.live()`, `err = mutantElse(OFF, u.live(), nil)`},
+		{objects + "complete.go", "live: when an object is made", `return u.live()`, `return mutantElse(OFF, u.live(), nil)`},
 		{objects + "head.go", "conditions: after the object was looked at", `return f, q.check(f)`, `return f, mutantElse(OFF, q.check, func(*found) error { return nil })(f)`},
 		{objects + "plain.go", "plaintext: no more than the span", `io.LimitReader(b.body, b.Span.Length)`, `mutantElse[io.Reader](OFF, io.LimitReader(b.body, b.Span.Length), b.body)`},
 		{objects + "buckets.go", "bound: the gateway's own objects", `io.LimitReader(o.Body, maxReserved)`, `mutantElse[io.Reader](OFF, io.LimitReader(o.Body, maxReserved), o.Body)`},
