@@ -472,8 +472,53 @@ func TestAGuardedBucketKeepsNoVersionsAndExpiresNothing(t *testing.T) {
 	if err := w.SetVersioning(t.Context(), w.bucket, backends.VersioningEnabled); !errors.Is(err, ErrGuarded) {
 		t.Errorf("versioning: got %v", err)
 	}
-	rules := []backends.LifecycleRule{{ID: "r", Prefix: "logs/", ExpireDays: 3}}
-	if err := w.SetLifecycle(t.Context(), w.bucket, rules); !errors.Is(err, ErrGuarded) && !errors.Is(err, ErrUnsupported) {
-		t.Errorf("lifecycle: got %v", err)
+	backend := w.ruled()
+	for name, rule := range map[string]backends.LifecycleRule{
+		"days": {ID: "r", Prefix: "logs/", ExpireDays: 3},
+		"date": {ID: "r", Prefix: "logs/", ExpireDate: time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC)},
+	} {
+		if err := w.SetLifecycle(t.Context(), w.bucket, []backends.LifecycleRule{rule}); !errors.Is(err, ErrGuarded) || backend.rules != nil {
+			t.Errorf("%s: got %v, and the backend has %v", name, err, backend.rules)
+		}
+	}
+	uploads := []backends.LifecycleRule{{ID: "r", Prefix: "logs/", AbortDays: 3}}
+	if err := w.SetLifecycle(t.Context(), w.bucket, uploads); err != nil || len(backend.rules) != 1 {
+		t.Errorf("of uploads: got %v, and the backend has %v", err, backend.rules)
+	}
+}
+
+func TestWhatIsInDoubtIsSettledByALookThatCameBefore(t *testing.T) {
+	t.Parallel()
+	w := newGuardedWorld(t, keystest.LedgerOn)
+	q, err := w.newQuery(t.Context(), GetRequest{Bucket: w.bucket, Key: "key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	witness, err := q.newWitness()
+	if err != nil {
+		t.Fatal(err)
+	}
+	writes := []keys.Mark{{1}, {2}} // they overlap, so either may be the newest
+	for _, m := range writes {
+		err = errors.Join(err, w.ring.BeginWrite(t.Context(), keys.LedgerAttempt{Bucket: w.bucket, Name: witness.name, ID: m, Tag: m}))
+	}
+	for _, m := range writes {
+		err = errors.Join(err, w.ring.EndWrite(t.Context(), keys.LedgerAttempt{Bucket: w.bucket, Name: witness.name, ID: m, Tag: m}, true))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct {
+		shown keys.Mark
+		want  error
+	}{
+		{writes[0], errUnvouched}, // the other may have come between the backend's answer and the ledger's
+		{writes[0], nil},
+		{writes[1], errUnvouched}, // settled
+	} {
+		witness.look(t.Context())
+		if err := witness.vouch(t.Context(), step.shown); !errors.Is(err, step.want) {
+			t.Errorf("step %d: got %v, want %v", i, err, step.want)
+		}
 	}
 }

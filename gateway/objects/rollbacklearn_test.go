@@ -168,6 +168,64 @@ func TestTheGuardIsRefusedWhereItWouldCryWolf(t *testing.T) {
 	}
 }
 
+func TestABucketWithVersionsIsNotMadeWithTheGuard(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if _, err := w.ring.RegisterBucket(t.Context(), keys.NewBucket{Name: "new", Store: "main", StoreName: "new", Owner: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	b := w.ring.Guard("new", keystest.LedgerOn)
+	if err := w.store.CreateBucket(t.Context(), "new"); err != nil {
+		t.Fatal(err)
+	}
+	versions, err := capability[backends.Versioner](w.Service, b)
+	if err == nil {
+		err = versions.SetVersioning(t.Context(), "new", backends.VersioningEnabled)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.ring.Ask(keys.Work{Unmade: []keys.Bucket{b}})
+	if _, _, err := w.work(t.Context(), &adoptions{}); !errors.Is(err, errUnguardable) {
+		t.Errorf("got %v", err)
+	}
+	if got, err := w.ring.Bucket(t.Context(), "new"); err == nil {
+		t.Errorf("it is there: %+v", got)
+	}
+}
+
+func TestACursorThatNoGatewayHasSealedSkipsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.put("key", noise(1))
+	w.bucket = w.ring.Guard("bucket", keystest.LedgerLearning)
+	forged := bytes.Repeat([]byte("x"), 64)
+	if _, err := w.ring.Learn(t.Context(), keys.LedgerLesson{Bucket: w.bucket, Runner: "another", Cursor: forged}); err != nil {
+		t.Fatal(err)
+	}
+	w.learned()
+	if got := w.ring.LedgerEntries(w.bucket); got != 1 {
+		t.Errorf("got %d objects, want 1", got)
+	}
+}
+
+func TestLearningThatCannotBeginHasNotEnded(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(w *world){
+		"a backend that this gateway has not": func(w *world) { w.bucket.Store = "none" },
+		"a key that cannot be had":            func(w *world) { w.bucket.LedgerKey = [16]byte{1} },
+	} {
+		w := newWorld(t)
+		w.put("key", noise(1))
+		w.bucket = w.ring.Guard("bucket", keystest.LedgerLearning)
+		prepare(w)
+		err := w.learn(t.Context(), w.bucket)
+		if l := w.ring.Lesson(w.bucket); err == nil || l.Ended || l.Trouble == "" {
+			t.Errorf("%s: got %v and %+v, want trouble and no end", name, err, l)
+		}
+	}
+}
+
 func TestTheLedgerLearnsNoNames(t *testing.T) {
 	t.Parallel()
 	w := newGuardedWorld(t, keystest.LedgerOn)
