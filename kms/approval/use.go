@@ -195,24 +195,18 @@ func (c *Control) watch(ctx context.Context) {
 	}
 }
 
+// watchOnce watches from now on: the revision of what was decided last may be compacted
+// long since.
 func (c *Control) watchOnce(ctx context.Context) error {
-	items, err := c.registry.List(ctx, prefix)
+	now, err := c.registry.Revision(ctx)
 	if err != nil {
 		return err
 	}
-	var after int64
-	for _, item := range items {
-		after = max(after, item.Revision)
-	}
 	c.changes.Add(1)
-	err = c.registry.Watch(ctx, prefix, after, func(kms.Event) error {
+	return c.registry.Watch(ctx, prefix, now, func(kms.Event) error {
 		c.changes.Add(1)
 		return nil
 	})
-	if after == 0 && errors.Is(err, kms.ErrCompacted) {
-		return fmt.Errorf("nothing to watch from: %w", err)
-	}
-	return err
 }
 
 // expire marks requests whose time is over.

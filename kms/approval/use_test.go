@@ -146,6 +146,48 @@ func TestAWatchedChangeIsObeyedAtOnce(t *testing.T) {
 	became(t, func() error { return other.Usable(t.Context(), "secret") }, kms.ErrApproval)
 }
 
+// compacted is a registry that has forgotten what was before a revision.
+type compacted struct {
+	kms.Registry
+	before  int64
+	refused atomic.Int64
+}
+
+func (c *compacted) Watch(ctx context.Context, prefix string, after int64, f func(kms.Event) error) error {
+	if after < c.before {
+		c.refused.Add(1)
+		return kms.ErrCompacted
+	}
+	return c.Registry.Watch(ctx, prefix, after, f)
+}
+
+func TestTheWatchNeedsNoHistory(t *testing.T) {
+	w := founded(t, usual)
+	if err := w.memory.Commit(t.Context(), kms.Transaction{Put: []kms.Item{{Key: "elsewhere"}}}); err != nil {
+		t.Fatal(err)
+	}
+	now, err := w.memory.Revision(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &compacted{Registry: w.memory, before: now}
+	other := w.control(t, Config{Registry: r})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { other.Run(ctx); close(ended) }()
+	defer func() { cancel(); <-ended }()
+	q := w.ask(t, "bob", use())
+	w.approve(t, q, "alice")
+	became(t, func() error { return other.Usable(t.Context(), "secret") }, nil)
+	if _, err := w.cast(t.Context(), "carol", Reject, q); err != nil {
+		t.Fatal(err)
+	}
+	became(t, func() error { return other.Usable(t.Context(), "secret") }, kms.ErrApproval)
+	if n := r.refused.Load(); n != 0 {
+		t.Errorf("it asked %d times for history that is gone", n)
+	}
+}
+
 func became(t *testing.T, f func() error, want error) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
