@@ -41,6 +41,9 @@ var (
 	// ErrBusy: a bucket of this name was removed just now, and gateways may still use
 	// its keys. It works later.
 	ErrBusy = errors.New("a removal is not through yet")
+	// ErrFull: the registry is so full that clients may add nothing to it. What is there
+	// can be changed.
+	ErrFull = errors.New("the registry is too full")
 	// ErrPIN: the token refused the PIN. It is never tried again: tokens lock.
 	ErrPIN = errors.New("the token refused the PIN")
 	// ErrUnsafe: a key in the token lacks an attribute that it must have.

@@ -53,6 +53,17 @@ type Event struct {
 	Deleted bool
 }
 
+// Usage is how full a registry is, in bytes.
+type Usage struct {
+	// InUse is what its records take, and what they were before until that is compacted.
+	InUse int64
+	// File is the length of its file, which does not shrink when records are deleted: what
+	// is free in it is used again.
+	File int64
+	// Quota is the length at which the registry takes no changes any more. 0: none is known.
+	Quota int64
+}
+
 // Registry is where the KMS keeps its state. Package kms/registry has it on etcd.
 //
 // All methods may run concurrently, also from several processes. Reads see every
@@ -74,6 +85,9 @@ type Registry interface {
 	// prefix, in order, until ctx ends (whose error it returns), f fails (whose
 	// error it returns) or the history is gone (ErrCompacted).
 	Watch(ctx context.Context, prefix string, after int64, f func(Event) error) error
+	// Usage says how full the registry is; of several members, the fullest. It may be some
+	// hundred milliseconds old. It is no call for the path of a request.
+	Usage(ctx context.Context) (Usage, error)
 	// Check makes the smallest call that shows that the registry serves.
 	Check(ctx context.Context) error
 }

@@ -176,14 +176,15 @@ func kmsAdmin(svc *service.Service, watch *hsmWatch) http.Handler {
 }
 
 func openRegistry(ctx context.Context, c config.State, logger *zap.Logger) (*registry.Store, error) {
+	quota := int64(c.QuotaMiB) << 20
 	if c.Dir != "" {
-		return registry.Embed(ctx, registry.EmbedConfig{Dir: c.Dir, Logger: logger})
+		return registry.Embed(ctx, registry.EmbedConfig{Dir: c.Dir, Quota: quota, Logger: logger})
 	}
 	secure, err := clientTLS(c.TLS)
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return registry.Dial(ctx, registry.DialConfig{Endpoints: c.Endpoints, TLS: secure, Logger: logger})
+	return registry.Dial(ctx, registry.DialConfig{Endpoints: c.Endpoints, TLS: secure, Quota: quota, Logger: logger})
 }
 
 // clientTLS is this end of mutual TLS towards an etcd; nil for none.

@@ -118,9 +118,22 @@ func (s State) check(p *settings.Problems) {
 			p.Add("state.endpoints", "wants URLs such as https://host:2379, without credentials")
 		}
 	}
+	if most := s.mostQuota(); s.QuotaMiB != 0 && (s.QuotaMiB < 1024 || s.QuotaMiB > most) {
+		p.Add("state.quota_mib", "is %d, want 1024 to %d, or 0 for etcd's own", s.QuotaMiB, most)
+	}
 	if s.TLS != nil {
 		s.TLS.check("state.tls", p)
 	}
+}
+
+// mostQuota is the largest quota in MiB: etcd advises against more than 8 GiB, but a
+// cluster is somebody else's to judge. The smallest leaves enough of it that clients do
+// not fill before the KMS looks (kms/DECISIONS.md).
+func (s State) mostQuota() int {
+	if s.Dir != "" {
+		return 8 << 10
+	}
+	return 1 << 20
 }
 
 // KnownAs is the name that the registry keeps with keys.

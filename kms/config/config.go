@@ -79,8 +79,16 @@ type State struct {
 	// Dir is the folder of the etcd inside this process. Back it up with the token: a
 	// wrapped key is lost with either. One process may have it.
 	Dir string `yaml:"dir"`
-	// Endpoints are the URLs of an etcd cluster. All replicas of the KMS name the same.
+	// Endpoints are the URLs of an etcd cluster. All replicas of the KMS name the same. It
+	// must forget history by itself (--auto-compaction-retention=5m), which etcd does not do
+	// unless it is told to.
 	Endpoints []string `yaml:"endpoints"`
+	// QuotaMiB is how long etcd's file may become, in MiB: then it takes no changes any
+	// more, no block either. 0; for Dir that is 2048, and 1024 to 8192 may be given. For
+	// Endpoints it is the cluster's own quota, or 2048 of an etcd before 3.6, which does not
+	// tell it; what is given holds where it is less. Writes in buckets with the rollback
+	// guard are refused when half of it is in use.
+	QuotaMiB int `yaml:"quota_mib"`
 	// TLS towards Endpoints. Whoever can write to that etcd can deny service, and can
 	// swap records, though not read or forge keys.
 	TLS *TLS `yaml:"tls"`

@@ -25,7 +25,11 @@ type DialConfig struct {
 	TLS *tls.Config
 	// Timeout of one read or transaction; 0 means 5 s.
 	Timeout time.Duration
-	Logger  *zap.Logger
+	// Quota is the length of the members' files in bytes up to which the cluster is used.
+	// 0 means the cluster's own quota; of one that does not tell it (before etcd 3.6),
+	// 2 GiB, which is etcd's default.
+	Quota  int64
+	Logger *zap.Logger
 }
 
 // Dial connects to an external etcd cluster and makes sure that it answers, or
@@ -48,7 +52,7 @@ func Dial(ctx context.Context, c DialConfig) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: dialling etcd: %w", err)
 	}
-	s := &Store{client: client, timeout: cmp.Or(c.Timeout, 5*time.Second)}
+	s := &Store{client: client, timeout: cmp.Or(c.Timeout, 5*time.Second), quota: c.Quota}
 	if err := s.Check(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("registry: dialling etcd: %w", err), s.Close())
 	}
@@ -60,6 +64,9 @@ func (c DialConfig) validate() error {
 		return fmt.Errorf("%w: no endpoints", kms.ErrInvalid)
 	}
 	var errs []error
+	if c.Quota < 0 {
+		errs = append(errs, fmt.Errorf("%w: quota of %d bytes", kms.ErrInvalid, c.Quota))
+	}
 	for _, endpoint := range c.Endpoints {
 		errs = append(errs, c.validateEndpoint(endpoint))
 	}

@@ -24,9 +24,13 @@ type EmbedConfig struct {
 	Dir string
 	// Timeout of one read or transaction; 0 means 5 s.
 	Timeout time.Duration
-	// Retention is how long old revisions are kept for watches, 0 means 1 h.
+	// Retention is how long old revisions are kept for watches, at least; 0 means 5 min.
+	// etcd compacts once in that time, so they are there for up to 2.1 times as long.
 	Retention time.Duration
-	Logger    *zap.Logger
+	// Quota is the length of the file in bytes at which etcd takes no changes any more.
+	// 0 means 2 GiB.
+	Quota  int64
+	Logger *zap.Logger
 }
 
 // ErrLocked: another process has the directory.
@@ -42,10 +46,11 @@ type embedded struct {
 
 // Embed starts a single-member etcd in this process and waits until it serves.
 // What it acknowledges is on the disk (fsync). ErrLocked when another process
-// uses Dir. The caller closes the Store.
+// uses Dir; kms.ErrFull when what it holds does not fit into the quota. A file that is
+// over half of the quota is made as short as it can be. The caller closes the Store.
 func Embed(ctx context.Context, c EmbedConfig) (*Store, error) {
-	if c.Dir == "" {
-		return nil, fmt.Errorf("registry: starting etcd: %w: no directory", kms.ErrInvalid)
+	if c.Dir == "" || c.Quota < 0 {
+		return nil, fmt.Errorf("registry: starting etcd: %w: directory %q, quota of %d bytes", kms.ErrInvalid, c.Dir, c.Quota)
 	}
 	lock, err := lockDir(c.Dir)
 	if err != nil {
@@ -55,11 +60,15 @@ func Embed(ctx context.Context, c EmbedConfig) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("registry: starting etcd in %q: %w", c.Dir, err), lock.Close())
 	}
-	return &Store{
+	s := &Store{
 		client:   v3client.New(e.Server),
 		timeout:  cmp.Or(c.Timeout, 5*time.Second),
 		embedded: &embedded{etcd: e, lock: lock},
-	}, nil
+	}
+	if err := s.makeRoom(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("registry: starting etcd in %q: %w", c.Dir, err), s.Close())
+	}
+	return s, nil
 }
 
 // lockDir takes the directory for this process. etcd itself would wait for the
@@ -116,7 +125,8 @@ func etcdConfig(c EmbedConfig, level zap.AtomicLevel) *embed.Config {
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger)
 	cfg.TickMs, cfg.ElectionMs = 20, 200 // it elects itself: there is nobody to wait for
 	cfg.AutoCompactionMode = embed.CompactorModePeriodic
-	cfg.AutoCompactionRetention = cmp.Or(c.Retention, time.Hour).String()
+	cfg.AutoCompactionRetention = cmp.Or(c.Retention, 5*time.Minute).String()
+	cfg.QuotaBackendBytes = cmp.Or(c.Quota, defaultQuota)
 	cfg.MaxTxnOps = kms.MaxTransaction
 	return cfg
 }

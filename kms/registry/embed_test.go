@@ -208,8 +208,10 @@ func TestEmbedIsQuietAndQuick(t *testing.T) {
 }
 
 func TestEmbedRefusesWhatItCannotUse(t *testing.T) {
-	if _, err := registry.Embed(t.Context(), registry.EmbedConfig{}); !errors.Is(err, kms.ErrInvalid) {
-		t.Errorf("no directory: got %v", err)
+	for _, c := range []registry.EmbedConfig{{}, {Dir: t.TempDir(), Quota: -1}} {
+		if _, err := registry.Embed(t.Context(), c); !errors.Is(err, kms.ErrInvalid) {
+			t.Errorf("%+v: got %v", c, err)
+		}
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

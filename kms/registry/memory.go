@@ -140,6 +140,9 @@ func (m *Memory) Watch(ctx context.Context, prefix string, after int64, f func(k
 	}
 }
 
+// Usage implements kms.Registry. There is no quota.
+func (m *Memory) Usage(ctx context.Context) (kms.Usage, error) { return kms.Usage{}, ctx.Err() }
+
 // Check implements kms.Registry.
 func (m *Memory) Check(ctx context.Context) error { return ctx.Err() }
 

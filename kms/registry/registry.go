@@ -30,6 +30,7 @@ type Store struct {
 	client   *clientv3.Client
 	timeout  time.Duration // of one read or transaction
 	embedded *embedded     // nil: an external cluster
+	quota    int64         // that was configured for an external cluster; 0: none
 }
 
 var _ kms.Registry = (*Store)(nil)
