@@ -7,15 +7,17 @@ import (
 	"time"
 )
 
-// Observer is told of each call to a provider. It may be called concurrently and
-// must not block.
+// Observer is told of each call to a provider, and of how full the registry is. It may
+// be called concurrently and must not block.
 type Observer interface {
 	ProviderCall(provider, op string, took time.Duration, err error)
+	RegistryUsage(u Usage)
 }
 
 type silent struct{}
 
 func (silent) ProviderCall(string, string, time.Duration, error) {}
+func (silent) RegistryUsage(Usage)                               {}
 
 // guard puts a deadline around each call to a provider, as a device can hang for
 // minutes, and tells the observer.

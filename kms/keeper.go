@@ -54,6 +54,7 @@ func (m *Manager) Run(ctx context.Context) {
 	defer group.Wait()
 	group.Go(func() { m.runJobs(ctx) })
 	group.Go(func() { m.runTallies(ctx) })
+	group.Go(func() { m.runUsage(ctx) })
 	k := &keeper{Manager: m}
 	for {
 		if err := k.look(ctx); err != nil && ctx.Err() == nil {

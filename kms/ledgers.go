@@ -162,13 +162,19 @@ func (a LedgerAttempt) validate() error {
 
 // BeginWrite notes that a write is about to be sent to the store; until its end is told,
 // it may be what the store has. Said again, it is a sign that the writer lives. Where
-// the guard is off nothing is noted. ErrBusy, ErrConflict where the ledger is lost.
+// the guard is off nothing is noted. ErrBusy, ErrFull, ErrConflict where the ledger is
+// lost.
 func (m *Manager) BeginWrite(ctx context.Context, a LedgerAttempt) error {
-	return m.editEntry(ctx, "beginning a write", a, func(e *LedgerEntry) error { return e.Begin(a.ID, a.Tag, time.Now().UTC()) })
+	return m.editEntry(ctx, "beginning a write", a, func(e *LedgerEntry) error {
+		if err := m.mayBegin(e, a); err != nil {
+			return err
+		}
+		return e.Begin(a.ID, a.Tag, time.Now().UTC())
+	})
 }
 
 // EndWrite notes what the store has answered to a write: that it has carried it out, or
-// that it has not. Errors as of BeginWrite.
+// that it has not. Errors as of BeginWrite, less ErrFull: what was begun may end.
 func (m *Manager) EndWrite(ctx context.Context, a LedgerAttempt, applied bool) error {
 	return m.editEntry(ctx, "ending a write", a, func(e *LedgerEntry) error {
 		if applied {

@@ -185,9 +185,12 @@ func (l LedgerLesson) validate() error {
 
 // Learn takes objects in that the ledger does not know; what was written or deleted
 // since it began it knows better. It returns the cursor. ErrConflict where another
-// gateway is at it, or the ledger does not learn.
+// gateway is at it, or the ledger does not learn. ErrFull for a lesson with lines.
 func (m *Manager) Learn(ctx context.Context, l LedgerLesson) ([]byte, error) {
 	err := l.validate()
+	if err == nil && len(l.Lines) > 0 {
+		err = m.mayAdd(writeShare)
+	}
 	var cursor []byte
 	if err == nil {
 		cursor, err = m.learn(ctx, l)

@@ -43,7 +43,8 @@ type Config struct {
 	// begin to be taken in. 0 means 30 s: longer than a gateway can have an older record
 	// of the bucket. Less is for tests.
 	LedgerSettle time.Duration
-	// Observer is told of calls to providers. It may be nil.
+	// Observer is told of calls to providers, and of how full the registry is. It may be
+	// nil.
 	Observer Observer
 	Logger   *zap.Logger
 }
@@ -69,6 +70,8 @@ type Manager struct {
 	jobs        chan struct{} // has Run look for jobs at once
 	tallies     tallies
 	ledgers     *ledgers
+	room        room
+	observer    Observer
 	// ledgerSettle is how long after the rollback guard was set learning begins.
 	ledgerSettle time.Duration
 	log          *zap.Logger
@@ -95,6 +98,7 @@ func NewManager(ctx context.Context, c Config) (*Manager, error) {
 		id:          rand.Text(),
 		jobs:        make(chan struct{}, 1),
 		ledgers:     newLedgers(),
+		observer:    c.Observer,
 		log:         c.Logger.Named("kms"),
 
 		ledgerSettle: cmp.Or(c.LedgerSettle, ledgerSettle),
@@ -102,6 +106,7 @@ func NewManager(ctx context.Context, c Config) (*Manager, error) {
 	if err := m.verifyKEKs(ctx); err != nil {
 		return nil, fmt.Errorf("kms: comparing the registry with the providers: %w", err)
 	}
+	m.lookAtUsage(ctx)
 	return m, nil
 }
 

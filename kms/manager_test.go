@@ -401,6 +401,8 @@ func (o *observer) ProviderCall(provider, op string, _ time.Duration, err error)
 	o.log += provider + " " + op + " " + result + "\n"
 }
 
+func (*observer) RegistryUsage(kms.Usage) {}
+
 func TestStatusTellsWhichPartIsDown(t *testing.T) {
 	f := newFixture(t)
 	s := f.Status(t.Context())

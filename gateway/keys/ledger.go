@@ -22,6 +22,10 @@ var ErrLedgerChanged = errors.New("the ledger has changed meanwhile")
 // ErrLedgerBusy: too many writes of one object are under way.
 var ErrLedgerBusy = errors.New("too many writes of one object are under way")
 
+// ErrLedgerFull: the KMS's registry has no room for records of more writes, until its
+// quota is raised or records are deleted.
+var ErrLedgerFull = errors.New("the registry is too full for more writes in buckets with the rollback guard")
+
 // Mark is a keyed digest of an object's name or of what was written under it (a tag),
 // or names an attempt to write. As a tag, the zero one is that of nothing.
 type Mark [16]byte
@@ -114,7 +118,7 @@ func (c *Client) LookLedger(ctx context.Context, b Bucket, name Mark) (LedgerVie
 
 // BeginWrite notes that a write is about to be sent to the store. Said again, it is a
 // sign that the writer lives; it must come every LedgerSignEvery. It needs a lease.
-// Errors: ErrLedgerBusy, ErrLedgerLost, ErrBucketNotFound, ErrUnavailable.
+// Errors: ErrLedgerBusy, ErrLedgerFull, ErrLedgerLost, ErrBucketNotFound, ErrUnavailable.
 func (c *Client) BeginWrite(ctx context.Context, a LedgerAttempt) error {
 	_, _, err := leased(ctx, c, "BeginWrite", func(ctx context.Context, lease string) (*kmsv1.BeginWriteResponse, error) {
 		bounded, cancel := context.WithTimeout(ctx, c.timeout)
@@ -133,7 +137,7 @@ func (c *Client) BeginWrite(ctx context.Context, a LedgerAttempt) error {
 const LedgerSignEvery = kms.LedgerSilence / 3
 
 // EndWrite notes what the store has answered: that it has carried the write out, or has
-// not. Errors as of BeginWrite.
+// not. Errors as of BeginWrite, less ErrLedgerFull.
 func (c *Client) EndWrite(ctx context.Context, a LedgerAttempt, applied bool) error {
 	_, _, err := leased(ctx, c, "EndWrite", func(ctx context.Context, lease string) (*kmsv1.EndWriteResponse, error) {
 		bounded, cancel := context.WithTimeout(ctx, c.timeout)
@@ -206,7 +210,8 @@ type LedgerLesson struct {
 const MaxLedgerLines = kms.MaxLedgerLines
 
 // Learn tells the ledger of objects that it may not know, and returns the cursor. It
-// needs a lease. Errors: ErrLedgerChanged, ErrBucketNotFound, ErrUnavailable.
+// needs a lease. Errors: ErrLedgerChanged, ErrLedgerFull, ErrBucketNotFound,
+// ErrUnavailable.
 func (c *Client) Learn(ctx context.Context, l LedgerLesson) (cursor []byte, err error) {
 	r := &kmsv1.LearnRequest{
 		Space: l.Bucket.Space.String(), Runner: l.Runner, Cursor: l.Cursor, Ended: l.Ended, Refused: l.Refused, Trouble: l.Trouble,
@@ -237,6 +242,8 @@ func ledgerError(err error) error {
 	switch {
 	case errors.Is(err, ErrLedgerLost), errors.Is(err, ErrLedgerChanged):
 		return err
+	case errors.Is(err, kms.ErrFull):
+		return fmt.Errorf("%w: %w", ErrLedgerFull, err)
 	case errors.Is(err, kms.ErrBusy):
 		return fmt.Errorf("%w: %w", ErrLedgerBusy, err)
 	case errors.Is(err, kms.ErrConflict):

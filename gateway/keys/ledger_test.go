@@ -2,6 +2,7 @@ package keys
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -113,4 +114,13 @@ func TestALedgerLearnsOverTheWire(t *testing.T) {
 	w.network.down.Store(true)
 	_, err = w.LookLedger(t.Context(), b, Mark{9})
 	wantErr(t, err, ErrUnavailable)
+}
+
+func TestErrorsOfALedgerSayWhatIsWrong(t *testing.T) {
+	for of, want := range map[error]error{
+		kms.ErrFull: ErrLedgerFull, kms.ErrBusy: ErrLedgerBusy, kms.ErrConflict: ErrLedgerLost,
+		kms.ErrNotFound: ErrBucketNotFound, kms.ErrUnavailable: ErrUnavailable,
+	} {
+		wantErr(t, ledgerError(fmt.Errorf("kms: beginning a write: %w", of)), want)
+	}
 }

@@ -381,6 +381,33 @@ func TestWithoutTheKMSNothingIsReadOrWritten(t *testing.T) {
 	w.wantReads("key", keys.ErrLedgerLost)
 }
 
+func TestALedgerWithoutRoomRefusesWritesBeforeTheStoreHearsOfThem(t *testing.T) {
+	t.Parallel()
+	w := newGuardedWorld(t, keystest.LedgerOn)
+	w.put("key", noise(100))
+	w.ring.BeforeLedger(func(op string) error {
+		if op == "begin" {
+			return keys.ErrLedgerFull
+		}
+		return nil
+	})
+	w.store.reset()
+	if _, err := w.Put(t.Context(), PutRequest{Bucket: w.bucket, Key: "key", Body: bytes.NewReader(noise(9)), Size: 9}); !errors.Is(err, keys.ErrLedgerFull) {
+		t.Errorf("putting: got %v", err)
+	}
+	if _, err := w.Delete(t.Context(), DeleteRequest{Bucket: w.bucket, Key: "key"}); !errors.Is(err, keys.ErrLedgerFull) {
+		t.Errorf("deleting: got %v", err)
+	}
+	if n := w.store.calls["put"] + w.store.calls["delete"]; n != 0 {
+		t.Errorf("the store was written to %d times", n)
+	}
+	if got := w.mustGet(GetRequest{Key: "key"}); !bytes.Equal(got, noise(100)) {
+		t.Error("got other bytes")
+	}
+	w.ring.BeforeLedger(nil)
+	w.put("key", noise(9))
+}
+
 func TestTwoGatewaysRaceOnOneObject(t *testing.T) {
 	t.Parallel()
 	w := newGuardedWorld(t, keystest.LedgerOn)

@@ -51,6 +51,13 @@ func alarming(err error, message string) cause {
 	}}
 }
 
+// full is a row for what works again when a person has made room.
+func full(err error, message string) cause {
+	return cause{err, func(*call, error) *fault {
+		return &fault{status: http.StatusInsufficientStorage, code: "InsufficientStorage", message: message, alarm: true}
+	}}
+}
+
 const unavailable = "Service is unable to handle request."
 
 // gateCauses: access and the KMS.
@@ -66,6 +73,7 @@ func gateCauses() []cause {
 		{keys.ErrBucketExists, bucketTaken},
 		later(keys.ErrLedgerBusy, "SlowDown", "Please reduce your request rate."),
 		later(keys.ErrLedgerChanged, "SlowDown", "Please reduce your request rate."),
+		full(keys.ErrLedgerFull, "No space left for what the rollback guard of this bucket keeps of each write."),
 		fixed(keys.ErrBucketBusy, http.StatusConflict, "OperationAborted",
 			"A conflicting conditional operation is currently in progress against this resource. Please try again."),
 		alarming(keys.ErrKeyNotFound, "The key that this object is sealed with is not known."),
@@ -134,9 +142,7 @@ func backendCauses() []cause {
 		fixed(backends.ErrTooLarge, http.StatusBadRequest, "EntityTooLarge", big),
 		fixed(backends.ErrInvalidName, http.StatusBadRequest, "InvalidArgument", "The bucket's backend cannot hold that name."),
 		{backends.ErrUnsupported, unsupported},
-		{backends.ErrFull, func(*call, error) *fault {
-			return &fault{status: http.StatusInsufficientStorage, code: "InsufficientStorage", message: "No space left on the backend.", alarm: true}
-		}},
+		full(backends.ErrFull, "No space left on the backend."),
 		alarming(backends.ErrDenied, "The backend refused the gateway."),
 		later(backends.ErrUnavailable, "SlowDown", "Please reduce your request rate."),
 	}

@@ -64,6 +64,7 @@ func rows() map[error]string {
 		keys.ErrBlocked:     "403 AccessDenied", keys.ErrUnavailable: "503 ServiceUnavailable retry", keys.ErrBucketNotFound: "404 NoSuchBucket",
 		keys.ErrBucketOwned: "409 BucketAlreadyOwnedByYou", keys.ErrBucketExists: "409 BucketAlreadyExists", keys.ErrBucketBusy: "409 OperationAborted", keys.ErrKeyNotFound: "500 InternalError alarm",
 		keys.ErrLedgerBusy: "503 SlowDown retry", keys.ErrLedgerChanged: "503 SlowDown retry", keys.ErrLedgerLost: "500 InternalError alarm",
+		keys.ErrLedgerFull:    "507 InsufficientStorage alarm",
 		objects.ErrRolledBack: "500 InternalError alarm", objects.ErrGuarded: "409 InvalidBucketState",
 
 		sealed.ErrShortBody: "400 IncompleteBody", sealed.ErrLongBody: "400 IncompleteBody", sealed.ErrCorrupt: "500 InternalError alarm", sealed.ErrUnsupported: "500 InternalError alarm",

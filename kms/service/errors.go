@@ -34,6 +34,7 @@ func reasons() []reason {
 		{"corrupt", kms.ErrCorrupt, connect.CodeDataLoss},
 		{"needed", kms.ErrNeeded, connect.CodeFailedPrecondition},
 		{"disabled", kms.ErrDisabled, connect.CodeFailedPrecondition},
+		{"full", kms.ErrFull, connect.CodeResourceExhausted},
 		{"busy", kms.ErrBusy, connect.CodeAborted},
 		{"exists", kms.ErrExists, connect.CodeAlreadyExists},
 		{"not-found", kms.ErrNotFound, connect.CodeNotFound},

@@ -5,16 +5,20 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"chatelaine/kms"
 )
 
-// Metrics is the collector of the KMS: calls, leases, and calls to providers. It
-// is a kms.Observer; give the same one to kms.Config and Config.
+// Metrics is the collector of the KMS: calls, leases, calls to providers, and how full
+// the registry is. It is a kms.Observer; give the same one to kms.Config and Config.
 type Metrics struct {
 	rpcs, providerCalls     *prometheus.CounterVec
 	rpcSeconds, callSeconds *prometheus.HistogramVec
 	leases                  prometheus.Gauge
 	blockSeconds            *prometheus.HistogramVec
 	canaryFailures          prometheus.Counter
+	registrySize            *prometheus.GaugeVec
+	registryQuota           prometheus.Gauge
 }
 
 // NewMetrics makes a collector. The caller registers it.
@@ -42,6 +46,12 @@ func NewMetrics() *Metrics {
 		canaryFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "chatelaine_canary_failures_total", Help: "Canaries that not every gateway took part in and obeyed.",
 		}),
+		registrySize: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "chatelaine_registry_size_bytes", Help: "Size of the registry: what is in use, and its file, which is held against the quota.",
+		}, []string{"of"}),
+		registryQuota: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chatelaine_registry_quota_bytes", Help: "Size of the file at which the registry takes no changes any more; 0 where there is none.",
+		}),
 	}
 }
 
@@ -49,6 +59,13 @@ func NewMetrics() *Metrics {
 func (m *Metrics) ProviderCall(provider, op string, took time.Duration, err error) {
 	m.providerCalls.WithLabelValues(provider, op, word(err)).Inc()
 	m.callSeconds.WithLabelValues(provider, op).Observe(took.Seconds())
+}
+
+// RegistryUsage implements kms.Observer.
+func (m *Metrics) RegistryUsage(u kms.Usage) {
+	m.registrySize.WithLabelValues("in_use").Set(float64(u.InUse))
+	m.registrySize.WithLabelValues("file").Set(float64(u.File))
+	m.registryQuota.Set(float64(u.Quota))
 }
 
 func (m *Metrics) rpc(op string, err error, took time.Duration) {
@@ -65,7 +82,9 @@ func (m *Metrics) blocked(of string, took time.Duration) {
 func opOf(procedure string) string { return path.Base(procedure) }
 
 func (m *Metrics) parts() []prometheus.Collector {
-	return []prometheus.Collector{m.rpcs, m.rpcSeconds, m.providerCalls, m.callSeconds, m.leases, m.blockSeconds, m.canaryFailures}
+	return []prometheus.Collector{
+		m.rpcs, m.rpcSeconds, m.providerCalls, m.callSeconds, m.leases, m.blockSeconds, m.canaryFailures, m.registrySize, m.registryQuota,
+	}
 }
 
 // Describe implements prometheus.Collector.

@@ -344,7 +344,10 @@ func TestMetricsCountCallsAndNameNoBucket(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := fmt.Sprint(families)
-	for _, want := range []string{"chatelaine_kms_rpcs_total", `value:"Renew"`, `value:"not-found"`, "chatelaine_kms_leases", `value:"wrap"`, "chatelaine_kms_provider_call_seconds"} {
+	for _, want := range []string{
+		"chatelaine_kms_rpcs_total", `value:"Renew"`, `value:"not-found"`, "chatelaine_kms_leases", `value:"wrap"`, "chatelaine_kms_provider_call_seconds",
+		"chatelaine_registry_size_bytes", `value:"in_use"`, `value:"file"`, "chatelaine_registry_quota_bytes",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s is missing", want)
 		}
