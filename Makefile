@@ -15,6 +15,9 @@ SLOW := chatelaine/test/|chatelaine/gateway/sealed$$
 MEASURED := ^Test(AGigabyteCosts|MemoryIsBounded|TheKMSReachesHalf|ListsCost)
 MEASURING := ./test/e2e ./test/compat
 
+# Half of what test/e2e takes: it runs beside the other half, as both mostly wait.
+HALF := ^Test(OneEndpoint|AnAdoption|ABlock|NothingAcknowledged|TheCommandLine)
+
 # Without this, Google's client brings xDS, which it is never told to use: 20 MB of
 # program, and 10 MB of memory.
 TAGS := disable_grpc_modules
@@ -48,7 +51,9 @@ test: test-parts ## install what is missing and run every test
 	built=$$(mktemp -d) && trap 'rm -rf "$$built"' EXIT && \
 	$(GO) build -tags $(TAGS) -ldflags=-w -o "$$built/chatelaine" ./cmd/chatelaine && \
 	export CHATELAINE_BIN="$$built/chatelaine" || exit 1; \
-	$(TEST) -p 3 -skip '$(MEASURED)' $$($(GO) list ./... | grep -E '$(SLOW)') || failed=1; \
+	$(TEST) -run '$(HALF)' ./test/e2e & half=$$!; \
+	$(TEST) -p 2 -skip '$(MEASURED)|$(HALF)' $$($(GO) list ./... | grep -E '$(SLOW)') || failed=1; \
+	wait $$half || failed=1; \
 	$(TEST) -p 1 -run '$(MEASURED)' $(MEASURING) || failed=1; \
 	exit $$failed
 
