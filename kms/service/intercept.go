@@ -3,11 +3,14 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
 	"connectrpc.com/connect"
 	"go.uber.org/zap"
+
+	"chatelaine/kms"
 )
 
 // intercept puts a deadline around each call, translates its error, counts it and
@@ -78,10 +81,21 @@ func (restore) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
 		response, err := next(ctx, request)
 		if err != nil {
-			return nil, fromConnect(err)
+			return nil, canceledHere(ctx, fromConnect(err))
 		}
 		return response, nil
 	}
+}
+
+// canceledHere makes kms.ErrUnavailable of an end that the caller has not wanted: a
+// connection that breaks can look as if the call was canceled, and the KMS says so of one
+// whose caller it has lost. Whoever takes that for a client that has gone answers nobody.
+func canceledHere(ctx context.Context, err error) error {
+	canceled := errors.Is(err, context.Canceled) || connect.CodeOf(err) == connect.CodeCanceled
+	if !canceled || ctx.Err() != nil || errors.Is(err, kms.ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: the call was cut: %s", kms.ErrUnavailable, err.Error())
 }
 
 // WrapStreamingClient implements connect.Interceptor.

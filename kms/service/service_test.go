@@ -294,6 +294,28 @@ func TestWhatIsNoSentinelStaysUnknown(t *testing.T) {
 	}
 }
 
+func TestACallThatNobodyHereCanceledWasCut(t *testing.T) {
+	canceled := func(context.Context) error { return context.Canceled }
+	err := overTheWire(t.Context(), t, testIntercept(t, time.Minute), canceled)
+	wantErr(t, err, kms.ErrUnavailable)
+	broken := NewClients(brokenHTTP{}, "http://kms")
+	_, err = broken.Gateway.Bucket(t.Context(), &kmsv1.BucketRequest{})
+	wantErr(t, err, kms.ErrUnavailable)
+	if errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, which says that the caller has gone", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err = broken.Gateway.Bucket(ctx, &kmsv1.BucketRequest{}); !errors.Is(err, context.Canceled) || errors.Is(err, kms.ErrUnavailable) {
+		t.Errorf("the caller has gone: got %v, want context.Canceled alone", err)
+	}
+}
+
+// brokenHTTP breaks as transports do whose connection is closed under a call.
+type brokenHTTP struct{}
+
+func (brokenHTTP) Do(*http.Request) (*http.Response, error) { return nil, context.Canceled }
+
 func TestCallsHaveADeadline(t *testing.T) {
 	err := overTheWire(t.Context(), t, testIntercept(t, 10*time.Millisecond), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 	wantErr(t, err, kms.ErrUnavailable)
