@@ -20,14 +20,10 @@ func (s *Service) completeAgain(ctx context.Context, r CompleteRequest, cause er
 	if err != nil {
 		return PutResult{}, cause
 	}
-	h, err := vouched(q, func() (h headed, err error) {
-		h.found, h.st, err = q.source()
-		return h, err
-	})
-	if err != nil || !h.found.madeFrom(r) {
+	f, st, err := q.source()
+	if err != nil || !f.madeFrom(r) {
 		return PutResult{}, cause
 	}
-	st := h.st
 	result := PutResult{ETag: st.ETag, Version: st.Version, Modified: st.Modified, Size: st.Size, KEK: st.KEK}
 	if len(st.Checksums) > 0 {
 		result.Checksum = &st.Checksums[0]

@@ -50,7 +50,11 @@ func (s *Service) Copy(ctx context.Context, r CopyRequest) (CopyResult, error) {
 	if err != nil {
 		return CopyResult{}, err
 	}
-	result, err := again(func() (CopyResult, error) { return s.copy(ctx, q, r) })
+	conditions := q.r.Conditions
+	result, err := again(func() (CopyResult, error) {
+		q.r.Conditions = conditions
+		return s.copy(ctx, q, r)
+	})
 	if err != nil {
 		return CopyResult{}, fmt.Errorf("objects: copying %q to %q: %w", r.Source.Key, r.Key, err)
 	}
@@ -58,14 +62,19 @@ func (s *Service) Copy(ctx context.Context, r CopyRequest) (CopyResult, error) {
 }
 
 func (s *Service) copy(ctx context.Context, q *query, r CopyRequest) (CopyResult, error) {
-	h, err := vouched(q, func() (h headed, err error) {
-		h.found, h.st, err = q.source()
-		return h, err
-	})
+	f, st, err := q.source()
 	if err != nil {
 		return CopyResult{}, err
 	}
-	f, st := h.found, h.st
+	result, err := s.copyFound(ctx, q, f, st, r)
+	if isMissing(err) && q.guarded() && len(r.IfMatch) == 0 { // else it may be the destination
+		err = errVanished
+	}
+	return result, err
+}
+
+// copyFound copies a source that was found.
+func (s *Service) copyFound(ctx context.Context, q *query, f *found, st Stat, r CopyRequest) (_ CopyResult, err error) {
 	if r.KeepTags {
 		if r.Tags, err = q.tags(f); err != nil {
 			return CopyResult{}, err
@@ -104,15 +113,18 @@ func (q *query) sealsAgain(f *found, st Stat, r CopyRequest) (bool, error) {
 
 // source finds the object to copy and all that is sealed about it.
 func (q *query) source() (*found, Stat, error) {
-	f, err := q.find()
-	if err != nil {
-		return nil, Stat{}, sourceCondition(err)
-	}
-	if err := q.addTable(f); err != nil {
-		return nil, Stat{}, err
-	}
-	st, err := q.stat(f)
-	return f, st, err
+	h, err := vouched(q, func() (headed, error) {
+		f, err := q.find()
+		if err != nil {
+			return headed{}, sourceCondition(err)
+		}
+		if err := q.addTable(f); err != nil {
+			return headed{}, err
+		}
+		st, err := q.stat(f)
+		return headed{found: f, st: st}, err
+	})
+	return h.found, h.st, err
 }
 
 // tags reads the tags of an object; it asks the backend only where there are any.

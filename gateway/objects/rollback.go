@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -21,6 +22,9 @@ var (
 	errUnvouched = errors.New("the ledger has another version")
 	// errRestless is no accusation: each look found other writes.
 	errRestless = fmt.Errorf("%w: the object is written all the time", backends.ErrUnavailable)
+	// errVanished: what the ledger has vouched for is gone at the next request. It may have
+	// been deleted meanwhile, so it is looked for again; "not found" is the ledger's to say.
+	errVanished = fmt.Errorf("%w: %w: it was there just now", errReplaced, backends.ErrUnavailable)
 )
 
 const (
@@ -97,7 +101,8 @@ type witness struct {
 	asked  chan looked
 	view   *keys.LedgerView
 	before bool
-	// found is what the backend has shown last; settled, that the ledger was told of it.
+	// found is what the backend has shown last; settled, that the ledger has vouched for
+	// it, and was told of it where it asked.
 	found   []keys.Mark
 	settled bool
 }
@@ -157,10 +162,14 @@ func (w *witness) vouchFor(ctx context.Context, info backends.Info, env sealed.E
 // vouch says whether what was found, by its tags, may be the newest: errUnvouched where
 // it is not, or where it may be and a look before is needed to be certain.
 func (w *witness) vouch(ctx context.Context, tags ...keys.Mark) error {
+	same := w.settled && slices.Equal(w.found, tags)
 	w.found = tags
 	view, err := w.seen()
-	if err != nil || !view.Guarded || w.settled {
+	switch {
+	case err != nil || !view.Guarded || same:
 		return err
+	case w.settled: // an earlier request of this read has met another one
+		return errUnvouched
 	}
 	verdict := view.Judge(tags...)
 	switch {

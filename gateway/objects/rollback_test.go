@@ -92,6 +92,10 @@ func (w *world) reads(key string) map[string]func() error {
 			_, _, err := w.Head(w.t.Context(), source)
 			return err
 		},
+		"attributes": func() error {
+			_, _, err := w.PartsOf(w.t.Context(), source)
+			return err
+		},
 		"copy": func() error {
 			_, err := w.Copy(w.t.Context(), CopyRequest{Source: source, Bucket: w.bucket, Key: "copy"})
 			return err
@@ -185,6 +189,114 @@ func TestAHiddenObjectIsRefusedByEachRead(t *testing.T) {
 	w.put("key", noise(100))
 	w.hide("key")
 	w.wantReads("key", backends.ErrNotFound, "delete of a size", "get of version")
+}
+
+// gone is a store that knows nothing of an object when it is to copy it.
+type gone struct {
+	*counting
+	before func()
+}
+
+func (g *gone) Copy(context.Context, backends.ObjectID, backends.ObjectID, *backends.CopyOptions) (backends.Written, error) {
+	g.before()
+	return backends.Written{}, backends.ErrNotFound
+}
+
+func TestASourceThatVanishesIsMissingOnlyWhereTheLedgerSaysSo(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		stage   keystest.LedgerStage
+		deleted bool
+		want    error
+	}{
+		"hidden":                     {keystest.LedgerOn, false, backends.ErrUnavailable},
+		"deleted meanwhile":          {keystest.LedgerOn, true, backends.ErrNotFound},
+		"hidden, without the guard":  {"", false, backends.ErrNotFound},
+		"deleted, without the guard": {"", true, backends.ErrNotFound},
+	} {
+		w := newGuardedWorld(t, tt.stage)
+		w.put("key", noise(100))
+		s := w.onStore(&gone{w.store, func() {
+			if tt.deleted {
+				w.delete("key")
+			}
+		}})
+		_, err := s.Copy(t.Context(), CopyRequest{Source: GetRequest{Bucket: w.bucket, Key: "key"}, Bucket: w.bucket, Key: "copy"})
+		if !errors.Is(err, tt.want) || isMissing(err) != isMissing(tt.want) {
+			t.Errorf("%s: got %v, want %v", name, err, tt.want)
+		}
+		if _, _, err := w.get(GetRequest{Key: "copy"}); !isMissing(err) {
+			t.Errorf("%s: got %v of the copy, want that there is none", name, err)
+		}
+	}
+}
+
+// turning is a store that answers the requests of a read in turns: honestly, or not.
+type turning struct {
+	*counting
+	turns []string // the last one stays
+	older backends.ObjectID
+}
+
+func (s *turning) turn(id *backends.ObjectID) error {
+	turn := s.turns[0]
+	if len(s.turns) > 1 {
+		s.turns = s.turns[1:]
+	}
+	switch turn {
+	case "missing":
+		return backends.ErrNotFound
+	case "changed":
+		return backends.ErrPrecondition
+	case "older":
+		*id = s.older
+	}
+	return nil
+}
+
+func (s *turning) Head(ctx context.Context, id backends.ObjectID, _ *backends.GetOptions) (backends.Info, error) {
+	if err := s.turn(&id); err != nil {
+		return backends.Info{}, err
+	}
+	return s.counting.Head(ctx, id, nil)
+}
+
+func (s *turning) Get(ctx context.Context, id backends.ObjectID, opts *backends.GetOptions) (*backends.Object, error) {
+	if err := s.turn(&id); err != nil {
+		return nil, err
+	}
+	return s.counting.Get(ctx, id, &backends.GetOptions{Range: opts.Range})
+}
+
+func TestEachRequestOfAReadIsHeldAgainstTheLedger(t *testing.T) {
+	t.Parallel()
+	w := newGuardedWorld(t, keystest.LedgerOn)
+	w.upload("key", []int{1}, [][]byte{noise(40000)})
+	old := w.keep("key")
+	w.upload("key", []int{1}, [][]byte{noise(40001)})
+	w.serve("older", old)
+	conditional := GetRequest{Bucket: w.bucket, Key: "key", Conditions: backends.Conditions{IfNoneMatch: []string{"other"}}}
+	ranged := GetRequest{Bucket: w.bucket, Key: "key", Range: &ByteRange{First: 3, Last: 5}}
+	for name, tt := range map[string]struct {
+		request GetRequest
+		turns   []string
+	}{
+		"missing after the first answer":      {ranged, []string{"honest", "missing"}},
+		"missing after the trailer":           {ranged, []string{"honest", "honest", "missing"}},
+		"older after it is said to be new":    {conditional, []string{"honest", "honest", "changed", "older"}},
+		"older after the first answer":        {conditional, []string{"honest", "changed", "older"}},
+		"missing after it is said to be new":  {conditional, []string{"honest", "honest", "changed", "missing"}},
+		"older where the first says the same": {ranged, []string{"older"}},
+	} {
+		s := w.onStore(&turning{w.store, tt.turns, idOf(w.bucket, "older", "")})
+		reader, err := s.Get(t.Context(), tt.request)
+		if !errors.Is(err, ErrRolledBack) {
+			t.Errorf("%s: got %v, want ErrRolledBack", name, err)
+		}
+		if err == nil {
+			_ = reader.Close()
+		}
+	}
 }
 
 func TestWhatIsNewestIsReadAndCostsOneLook(t *testing.T) {
