@@ -3,6 +3,7 @@ package transit_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"strings"
@@ -129,9 +130,19 @@ func TestWrappedFormIsAsDocumented(t *testing.T) {
 	v := servers.StartVault(t, servers.VaultOptions{})
 	p := open(t, transit.Config{Address: v.Address, Auth: token(v.Token)})
 	create(t, p, ref)
-	wrapped, err := p.Wrap(t.Context(), ref, binding, make([]byte, 32))
+	key := bytes.Repeat([]byte{7}, 32)
+	wrapped, err := p.Wrap(t.Context(), ref, binding, key)
 	if err != nil || len(wrapped) != 1+12+32+32+16 || wrapped[0] != 0x21 {
-		t.Errorf("got %d bytes beginning with %x, %v", len(wrapped), wrapped[0], err)
+		t.Fatalf("got %d bytes beginning with %x, %v", len(wrapped), wrapped[0], err)
+	}
+	const bound = "cho1/wrap\x00" + "\x00\x00\x00\x0abucket-key" + "\x00\x00\x00\x04main" + "\x00\x00\x00\x011" + "\x00\x00\x00\x01s" + "\x00\x00\x00\x01i"
+	answer := v.Do(t, http.MethodPost, "transit/decrypt/main.v1", map[string]any{ // as deploy/break-glass/README.md has people do
+		"ciphertext":      "vault:v1:" + base64.StdEncoding.EncodeToString(wrapped[1:]),
+		"associated_data": base64.StdEncoding.EncodeToString([]byte(bound)),
+	})
+	text, _ := answer["plaintext"].(string)
+	if opened, err := base64.StdEncoding.DecodeString(text); err != nil || len(opened) != 64 || !bytes.Equal(opened[32:], key) {
+		t.Errorf("Vault opens it as %x, %v, want 64 bytes that end with the key", opened, err)
 	}
 }
 
