@@ -45,10 +45,13 @@ type reply struct {
 // attack is what a provider does to one name. The zero value does nothing.
 type attack struct {
 	detail string
-	thing  func(*thing)
-	reply  func(*reply)
-	list   func(*backends.Page)
-	parts  func(*backends.PartsPage)
+	// instead is what is shown in the place of what lies there, or is not; nil: that.
+	// Lists do not show it.
+	instead func(thing, error) (thing, error)
+	thing   func(*thing)
+	reply   func(*reply)
+	list    func(*backends.Page)
+	parts   func(*backends.PartsPage)
 	// first and last are the calls on the name that it is done to, counted from 1; a last
 	// of 0 means all that follow.
 	first, last int
@@ -167,6 +170,9 @@ func (v *view) strike(id backends.ObjectID) bool {
 // changed is what the provider says that lies there.
 func (v *view) changed(ctx context.Context, id backends.ObjectID, c backends.Conditions) (thing, error) {
 	o, err := v.look(ctx, id)
+	if v.attack.instead != nil {
+		o, err = v.attack.instead(o, err)
+	}
 	if err != nil {
 		return thing{}, err
 	}

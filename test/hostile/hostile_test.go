@@ -26,10 +26,12 @@ var (
 	attacks = flag.Int("attacks", 2500, "how many random attacks on objects and answers")
 	seed    = flag.Uint64("seed", 0, "of the random attacks; 0 means another one each time")
 	only    = flag.Int("only", -1, "the number of the one attack to try")
+	named   = flag.String("kinds", "", "what the names of the attacks to try contain; empty: all")
 )
 
 func kinds() []kind {
-	return slices.Concat(things(), answers(), uploads(), mirrors(), adoptions(), keptMirrors())
+	all := slices.Concat(things(), answers(), uploads(), mirrors(), adoptions(), keptMirrors(), replays())
+	return slices.DeleteFunc(all, func(k kind) bool { return !strings.Contains(k.name, *named) })
 }
 
 // tally counts outcomes by kind and by path.
@@ -180,7 +182,11 @@ func TestRandomAttacks(t *testing.T) {
 	}
 	running.Wait()
 	t.Logf("seed %d%s", c.seed, c.tally)
-	if name, n := c.tally.least(); *attacks >= 100_000 && n < 500 {
+	if *attacks < min(100_000, 800*len(kinds())) {
+		return
+	}
+	if name, n := c.tally.least(); n < 500 {
 		t.Errorf("%q was tried %d times, want 500", name, n)
 	}
+	c.tally.assertReplaysStrike(t)
 }

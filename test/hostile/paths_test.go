@@ -44,7 +44,7 @@ func (t *trial) get(r objects.GetRequest, w want) verdict {
 	r.Bucket, r.Key = t.s.bucket, t.s.key
 	reader, err := t.service.Get(t.ctx, r)
 	if err != nil {
-		return verdict{outcome: refused}
+		return t.refusal(isMissing(err))
 	}
 	var body bytes.Buffer
 	_, err = reader.WriteTo(&body)
@@ -99,7 +99,7 @@ func (t *trial) stat(r objects.GetRequest, w want) verdict {
 	r.Bucket, r.Key = t.s.bucket, t.s.key
 	st, span, err := t.service.Head(t.ctx, r)
 	if err != nil {
-		return verdict{outcome: refused}
+		return t.refusal(isMissing(err))
 	}
 	v := t.judge(w, st, span, nil, errUnread)
 	if v.outcome == cut { // nothing was to be read
@@ -111,10 +111,11 @@ func (t *trial) stat(r objects.GetRequest, w want) verdict {
 var errUnread = errors.New("nothing was read")
 
 // head may be wrong about the size of a multipart object: reading tells (FORMAT.md
-// section 8). All else that it says is sealed.
+// section 8). All else that it says is sealed. Nothing lies about sizes alone where
+// objects have a past.
 func (t *trial) head() verdict {
 	v := t.stat(objects.GetRequest{}, all)
-	if v.outcome != wrong || !t.s.multipart() {
+	if v.outcome != wrong || !t.s.multipart() || t.memory != nil && t.memory.guarded {
 		return v
 	}
 	st, _, err := t.service.Head(t.ctx, objects.GetRequest{Bucket: t.s.bucket, Key: t.s.key})
@@ -134,7 +135,7 @@ func (t *trial) head() verdict {
 func (t *trial) attributes() verdict {
 	st, parts, err := t.service.PartsOf(t.ctx, objects.GetRequest{Bucket: t.s.bucket, Key: t.s.key})
 	if err != nil {
-		return verdict{outcome: refused}
+		return t.refusal(isMissing(err))
 	}
 	var why []error
 	for _, v := range t.allowed() {
@@ -220,7 +221,7 @@ func (t *trial) copy(store string, again objects.Algorithm) verdict {
 	t.view.armed.Store(false)
 	defer t.remove(key)
 	if err != nil {
-		return verdict{outcome: refused}
+		return t.refusal(isMissing(err))
 	}
 	v := t.readBack(key, again)
 	if v.outcome == truthful && again == "" {
@@ -273,7 +274,7 @@ func (t *trial) copyPart() verdict {
 	t.view.armed.Store(false)
 	if err != nil {
 		_ = t.service.Abort(t.ctx, u) // to save memory
-		return verdict{outcome: refused}
+		return t.refusal(isMissing(err))
 	}
 	list := []objects.CompletePart{{Number: 1, ETag: part.ETag}}
 	if _, err := t.service.Complete(t.ctx, objects.CompleteRequest{UploadRef: u, Parts: list, Size: -1}); err != nil {

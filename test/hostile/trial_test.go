@@ -51,6 +51,8 @@ type trial struct {
 	vault   *vault
 	// adoptee is the bucket that is being adopted; nil where it is none.
 	adoptee *adoptee
+	// memory is what is true of an object with a past; nil where it has none.
+	memory *memory
 }
 
 // path is a way to read.
@@ -125,6 +127,9 @@ func (t *trial) allowed() []*version {
 	if t.adoptee != nil && t.adoptee.state.forbidden() {
 		return nil
 	}
+	if t.memory != nil {
+		return t.memory.allowed(t.s)
+	}
 	if t.kind.older {
 		return []*version{t.s.now, t.s.old}
 	}
@@ -144,7 +149,7 @@ func (t *trial) judge(w want, st objects.Stat, span objects.Span, body []byte, e
 		switch {
 		case mismatch != nil:
 			why = append(why, mismatch)
-		case err != nil:
+		case err != nil && (v == t.s.now || !errors.Is(err, errUnread)):
 			return verdict{outcome: cut}
 		case v != t.s.now:
 			return verdict{outcome: known}

@@ -99,7 +99,7 @@ func (w *web) get(t *trial, ranges string, want want) verdict {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if resp.StatusCode >= 300 {
-		return w.crashed(verdict{outcome: refused})
+		return w.crashed(t.refusal(resp.StatusCode == http.StatusNotFound))
 	}
 	if err == nil && resp.ContentLength != int64(len(body)) {
 		return lie("%d bytes ended well, Content-Length said %d", len(body), resp.ContentLength)
@@ -132,13 +132,13 @@ func statOf(resp *http.Response) (objects.Stat, objects.Span) {
 
 func (t *trial) httpHead() verdict {
 	resp, err := t.web.do(t, http.MethodHead, "")
-	if err != nil || resp.StatusCode >= 300 {
-		if err == nil {
-			resp.Body.Close()
-		}
+	if err != nil {
 		return t.web.crashed(verdict{outcome: refused})
 	}
 	resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return t.web.crashed(t.refusal(resp.StatusCode == http.StatusNotFound))
+	}
 	length, err := strconv.ParseInt(resp.Header.Get("Content-Length"), 10, 64)
 	if err != nil {
 		return lie("HEAD has no length: %v", err)

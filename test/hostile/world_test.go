@@ -66,8 +66,12 @@ const (
 
 // service is a gateway that has just been started.
 func (w *world) service(store backends.Store) (*objects.Service, error) {
+	return w.serviceWith(w.ring, store)
+}
+
+func (w *world) serviceWith(ring objects.Keyring, store backends.Store) (*objects.Service, error) {
 	return objects.New(objects.Config{
-		Keys: w.ring, Stores: map[string]backends.Store{"main": store, "second": unlike{store}}, DefaultStore: "main",
+		Keys: ring, Stores: map[string]backends.Store{"main": store, "second": unlike{store}}, DefaultStore: "main",
 		Prefix: "there-", MD5Buckets: []string{"md5-*"}, Logger: zap.NewNop(),
 	})
 }
@@ -90,6 +94,9 @@ func newWorld(ctx context.Context, v *vault) (*world, error) {
 			return nil, err
 		}
 	}
+	if err := w.guard(ctx, s); err != nil {
+		return nil, err
+	}
 	m := &maker{world: w, ctx: ctx, s: s}
 	for _, bucket := range []string{plainBucket, md5Bucket, otherBucket} {
 		m.singles(bucket)
@@ -111,6 +118,8 @@ type maker struct {
 	from backends.Store // where the objects lie; nil means the world's cloud
 	seed uint64
 	err  error
+
+	uploadIDs []string // that were begun
 }
 
 // noise is text that nothing else in the world has.
@@ -212,6 +221,7 @@ func (m *maker) upload(sub *subject, numbers []int, lengths []int64, unbound boo
 		m.err = err
 		return v
 	}
+	m.uploadIDs = append(m.uploadIDs, u.ID)
 	var sealedAt int64
 	var list []objects.CompletePart
 	for i, length := range lengths {
