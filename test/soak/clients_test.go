@@ -78,6 +78,7 @@ type worker struct {
 	t      *testing.T
 	tally  *tally
 	rand   *rand.Rand
+	bucket string
 	prefix string
 	keys   map[string]*belief
 	names  []string // of keys
@@ -86,7 +87,7 @@ type worker struct {
 func newWorker(p *plant, c *tally, seed uint64, number int) *worker {
 	w := &worker{
 		client: newClient(p), t: p.t, tally: c, rand: rand.New(rand.NewPCG(seed, uint64(number))),
-		prefix: fmt.Sprintf("w%d/", number), keys: map[string]*belief{},
+		bucket: buckets()[number%len(buckets())], prefix: fmt.Sprintf("w%d/", number), keys: map[string]*belief{},
 	}
 	for i := range slots {
 		name := fmt.Sprintf("%sk-%03d", w.prefix, i)
@@ -95,7 +96,7 @@ func newWorker(p *plant, c *tally, seed uint64, number int) *worker {
 	return w
 }
 
-func (w *worker) path(key string) string { return "/" + bucket + "/" + key }
+func (w *worker) path(key string) string { return "/" + w.bucket + "/" + key }
 
 func (w *worker) gateway() int { return w.rand.IntN(replicas) }
 
@@ -160,6 +161,9 @@ func (w *worker) try(op string, r harness.Request) *answer {
 	case bytes.Contains(a.body[:min(len(a.body), 200)], []byte("<Error>")) && a.status == http.StatusOK:
 		w.tally.count(w.tally.other, "200 with an error")
 	default:
+		if w.bucket == guardedBucket {
+			op = "guarded " + op
+		}
 		w.tally.count(w.tally.done, op)
 		return a
 	}
@@ -337,7 +341,7 @@ func (w *worker) assertListing(must bool) {
 	sizes := map[string]int64{}
 	query := url.Values{"list-type": {"2"}, "prefix": {w.prefix}, "max-keys": {fmt.Sprint(page)}}
 	for {
-		r := harness.Request{Method: http.MethodGet, Path: "/" + bucket, Query: query}
+		r := harness.Request{Method: http.MethodGet, Path: "/" + w.bucket, Query: query}
 		a := w.try("list", r)
 		if must && a == nil {
 			a = w.insist(w.gateway(), r)

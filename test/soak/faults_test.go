@@ -40,7 +40,7 @@ func smallDeck() []trouble {
 			t.order("key", "rewrap", "main", "--background")
 			t.killed(t.killKMS)
 		}},
-		{"bucket key rotated", func(t *troubles) { t.order("bucket", "rotate", bucket) }},
+		{"bucket key rotated", func(t *troubles) { t.order("bucket", "rotate", buckets()[t.rand.IntN(len(buckets()))]) }},
 		{"all weather, and the backend killed", func(t *troubles) {
 			t.weather.set(busyBefore, failBefore, cutBefore, failAfter, cutAfter, halfAnswer, delay)
 			t.killed(t.killCloud)

@@ -26,9 +26,15 @@ const (
 	// the last fault. Machines that run this do other things too.
 	patience = 90 * time.Second
 	lease    = 5 * time.Second
-	bucket   = "soak"
+	owner    = "somebody"
 	replicas = 2
+
+	plainBucket   = "soak"
+	guardedBucket = "soak-guarded" // with the rollback guard
 )
+
+// buckets are shared out among clients.
+func buckets() []string { return []string{plainBucket, guardedBucket} }
 
 // plant is all that runs: MinIO behind the weather, etcd, two KMS on one token, two
 // gateways, and a line from each gateway to each KMS. The first of each is an elder:
@@ -146,7 +152,7 @@ func (p *plant) makeUser() {
 	}
 	defer clients.Close()
 	if _, err := clients.Admin.EnsureAccessKey(p.t.Context(), &kmsv1.EnsureAccessKeyRequest{
-		Id: p.user.AccessKeyID, Secret: p.user.SecretAccessKey, Principal: "somebody",
+		Id: p.user.AccessKeyID, Secret: p.user.SecretAccessKey, Principal: owner,
 	}); err != nil {
 		p.t.Fatal(err)
 	}
@@ -224,11 +230,12 @@ func (p *plant) free() string {
 	return address
 }
 
-// makeBucket makes the bucket, once the gateways are there.
-func (p *plant) makeBucket() {
+// makeBuckets makes the buckets, once the gateways are there.
+func (p *plant) makeBuckets() {
 	p.t.Helper()
 	c := newClient(p)
-	if a, err := c.send(0, harness.Request{Method: http.MethodPut, Path: "/" + bucket}); err != nil || a.status != http.StatusOK {
-		p.t.Fatalf("making the bucket: got %+v, %v", a, err)
+	if a, err := c.send(0, harness.Request{Method: http.MethodPut, Path: "/" + plainBucket}); err != nil || a.status != http.StatusOK {
+		p.t.Fatalf("making a bucket: got %+v, %v", a, err)
 	}
+	p.administer(0, "bucket", "create", guardedBucket, "--owner", owner, "--backend", "cloud", "--rollback-guard")
 }

@@ -66,7 +66,7 @@ func newSoak(t *testing.T, product string) *soak {
 		deck = smallDeck()
 	}
 	s := &soak{plant: p, troubles: newTroubles(p, *seed, deck), tally: newTally(), samples: map[string][]gauges{}}
-	p.makeBucket()
+	p.makeBuckets()
 	for i := range clients {
 		s.workers = append(s.workers, newWorker(p, s.tally, *seed, i))
 	}
@@ -132,7 +132,9 @@ func (s *soak) settle() {
 	began := time.Now()
 	w := s.workers[0]
 	for i := range replicas {
-		w.insist(i, harness.Request{Method: http.MethodGet, Path: "/" + bucket})
+		for _, bucket := range buckets() {
+			w.insist(i, harness.Request{Method: http.MethodGet, Path: "/" + bucket})
+		}
 	}
 	s.settling = max(s.settling, time.Since(began))
 }
