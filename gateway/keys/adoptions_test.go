@@ -49,3 +49,9 @@ func TestAGatewayTellsOfAnAdoptionAndLearnsOfIt(t *testing.T) {
 	_, err = w.Adopt(t.Context(), AdoptionProgress{Bucket: b, Runner: runner})
 	wantErr(t, err, ErrAdoptionTaken)
 }
+
+func TestNothingIsPlaintextOfBeforeWhereNoBucketIsAdopted(t *testing.T) {
+	if (Bucket{}).MayBePlain("k", time.Time{}) {
+		t.Error("an object that has no time may be plaintext")
+	}
+}

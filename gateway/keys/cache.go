@@ -94,7 +94,7 @@ func (e *entry[V]) shorten(until instant) {
 // left ends a refresh that was never begun: the next use tries again.
 func (e *entry[V]) left() { e.refreshing.Store(false) }
 
-// jitter is 0 to d.
+// jitter is 0 to d, and 0 where d is over.
 func jitter(d time.Duration) int64 {
-	return rand.Int64N(int64(d) + 1) //nolint:gosec // jitter is no secret
+	return rand.Int64N(max(int64(d), 0) + 1) //nolint:gosec // jitter is no secret
 }

@@ -750,9 +750,10 @@ func gather(t *testing.T, w *world) map[string]float64 {
 
 func TestNewRefusesWhatIsWrong(t *testing.T) {
 	for name, c := range map[string]Config{
-		"no address":    {GatewayID: "gw"},
-		"no gateway id": {Address: "unix:///x"},
-		"bad limit":     {Address: "unix:///x", GatewayID: "gw", MaxBuckets: -1},
+		"no address":      {GatewayID: "gw"},
+		"no gateway id":   {Address: "unix:///x"},
+		"long gateway id": {Address: "unix:///x", GatewayID: strings.Repeat("g", 129)},
+		"bad limit":       {Address: "unix:///x", GatewayID: "gw", MaxBuckets: -1},
 	} {
 		if _, err := New(c); err == nil {
 			t.Errorf("%s: no error", name)

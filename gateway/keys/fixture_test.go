@@ -44,6 +44,7 @@ type network struct {
 	deaf    atomic.Bool  // there are no streams
 	delay   atomic.Int64 // of each answer, in nanoseconds
 	calls   sync.Map     // path to *atomic.Int64
+	lies    sync.Map     // path to func(*http.Response): what becomes of an answer on its way
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -59,10 +60,18 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 	if filepath.Base(r.URL.Path) == "Watch" {
 		return n.stream(request)
 	}
-	answer := httptest.NewRecorder()
-	n.handler.Load().ServeHTTP(answer, request)
+	recorder := httptest.NewRecorder()
+	lie, lies := n.lies.Load(filepath.Base(r.URL.Path))
+	if lies {
+		request.Header.Del("Accept-Encoding") // what is compressed cannot be changed
+	}
+	n.handler.Load().ServeHTTP(recorder, request)
 	time.Sleep(time.Duration(n.delay.Load()))
-	return answer.Result(), r.Context().Err()
+	answer := recorder.Result()
+	if lies && answer.StatusCode == http.StatusOK {
+		lie.(func(*http.Response))(answer)
+	}
+	return answer, r.Context().Err()
 }
 
 // stream answers before the handler has ended.

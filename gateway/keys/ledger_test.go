@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"chatelaine/kms"
 )
@@ -122,5 +123,31 @@ func TestErrorsOfALedgerSayWhatIsWrong(t *testing.T) {
 		kms.ErrNotFound: ErrBucketNotFound, kms.ErrUnavailable: ErrUnavailable,
 	} {
 		wantErr(t, ledgerError(fmt.Errorf("kms: beginning a write: %w", of)), want)
+	}
+}
+
+func TestAViewTellsOfWritesThatMayTakeEffect(t *testing.T) {
+	tag, other, began := Mark{1}, Mark{2}, time.Now()
+	open := kms.LedgerEntry{Events: 2, Writes: []kms.LedgerWrite{
+		{ID: kms.LedgerMark{7}, Tag: kms.LedgerMark(tag), Begin: 2, At: began},
+	}}
+	soon, late := NewLedgerView(open, 1, began.Add(time.Second)), NewLedgerView(open, 1, began.Add(kms.LedgerSilence))
+	if got := soon.Judge(tag); got != (Verdict{Known: true, Open: Mark{7}}) {
+		t.Errorf("of a write that is under way: got %+v", got)
+	}
+	if got := late.Judge(tag); got != (Verdict{Known: true}) {
+		t.Errorf("of one whose gateway is gone: got %+v", got)
+	}
+	if got := soon.Judge(other); got.Known {
+		t.Errorf("of one that is not there: got %+v", got)
+	}
+	if got, ok := soon.Tag(other, tag); !ok || got != tag {
+		t.Errorf("got tag %x, %t", got, ok)
+	}
+	if got, ok := soon.Tag(other); ok {
+		t.Errorf("got tag %x, which is not asked for", got)
+	}
+	if !soon.Same(late) || soon.Same(NewLedgerView(open, 2, began)) {
+		t.Error("views of two revisions are one, or of one are two")
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -104,6 +106,29 @@ func TestWhileChangedPoliciesCannotBeHadThereAreNone(t *testing.T) {
 	}
 }
 
+func TestPoliciesThatAreNotUnderstoodAreNotUsed(t *testing.T) {
+	w := newStillWorld(t, Config{})
+	says(w, "Policies", func(m *kmsv1.PoliciesResponse) { m.Version.Digest = "other" })
+	_, err := w.Policies(t.Context())
+	wantErr(t, err, kms.ErrCorrupt)
+}
+
+func TestPoliciesOfBeforeARevocationAreAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStillWorld(t, Config{})
+		wantErr(t, w.Ready(t.Context()), nil)
+		w.network.delay.Store(int64(time.Second))
+		done := make(chan error)
+		go func() { _, err := w.Policies(t.Context()); done <- err }()
+		time.Sleep(500 * time.Millisecond)
+		w.askAgain()
+		wantErr(t, <-done, nil)
+		if n := w.network.count("Policies"); n != 2 {
+			t.Errorf("%d calls, want the first and another", n)
+		}
+	})
+}
+
 func TestPoliciesSurviveTheRestartOfTheKMS(t *testing.T) {
 	w := newStillWorld(t, Config{})
 	w.putPolicies(t, "text")
@@ -130,6 +155,7 @@ func TestPoliciesThatAreNotWhatTheirDigestSaysAreRefused(t *testing.T) {
 		"the text":                       {&heldPolicies{}, &kmsv1.PoliciesResponse{Version: version(1, digest), Document: doc}, nil},
 		"another text":                   {&heldPolicies{}, &kmsv1.PoliciesResponse{Version: version(1, "other"), Document: doc}, kms.ErrCorrupt},
 		"no text and none is here":       {&heldPolicies{}, &kmsv1.PoliciesResponse{Version: version(1, digest)}, kms.ErrCorrupt},
+		"no text and no digest":          {&heldPolicies{}, &kmsv1.PoliciesResponse{Version: version(1, "")}, kms.ErrCorrupt},
 		"no text and it is here":         {held, &kmsv1.PoliciesResponse{Version: version(1, digest)}, nil},
 		"no text and another is here":    {held, &kmsv1.PoliciesResponse{Version: version(2, "other")}, kms.ErrCorrupt},
 		"the same text as a new version": {held, &kmsv1.PoliciesResponse{Version: version(3, digest)}, nil},
