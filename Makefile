@@ -122,7 +122,7 @@ soak: ## run everything for SOAK with all that can go wrong, and see that nothin
 	$(GO) test -count=1 -timeout 12h -v -run Grows ./test/soak -args -soak $(SOAK)
 
 .PHONY: mutation
-mutation: ## switch off each verification of the format and of the service on objects in turn and see its test fail
+mutation: ## switch off each verification of the format, the service on objects and the client of the KMS in turn and see its test fail
 	$(GO) test -count=1 -timeout 3h -v ./test/mutation -args -every
 
 .PHONY: bench

@@ -1,6 +1,7 @@
 // Package mutation switches verifications off, one at a time, and sees the tests fail: those
-// of the object format and of the service on objects. What it switches is in a copy that go
-// build -overlay puts in the place of the source: the product has no hooks.
+// of the object format, of the service on objects and of the gateway's side of the KMS. What
+// it switches is in a copy that go build -overlay puts in the place of the source: the
+// product has no hooks.
 //
 // The files in testdata list all of them. One that is listed and not in the source any more,
 // or in the source and not listed, fails a test, so the lists are kept up: that of the format

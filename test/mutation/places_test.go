@@ -7,7 +7,9 @@ import "slices"
 // new text stands for its name.
 type place struct{ path, id, old, new string }
 
-func places() []place { return slices.Concat(bindings(), comparisons(), pins(), verdicts(), cuts()) }
+func places() []place {
+	return slices.Concat(bindings(), comparisons(), pins(), verdicts(), cuts(), kept(), revocations(), records(), ledgers(), unheeded())
+}
 
 // held is an operand that counts as true when it is switched off; before is what stands in
 // front of it.

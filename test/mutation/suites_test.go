@@ -20,6 +20,7 @@ const patience = 2 * time.Minute
 func suites() []suite {
 	return []suite{
 		{name: "sealed", folder: "gateway/sealed", args: []string{"-test.short"}},
+		{name: "keys", folder: "gateway/keys", args: []string{"-test.short"}},
 		{name: "objects", folder: "gateway/objects", args: []string{"-test.short"}},
 		{name: "hostile", folder: "test/hostile", args: []string{"-seed", "1", "-attacks", "4500"}},
 	}
