@@ -265,6 +265,8 @@ func (m *maker) part(u objects.UploadRef, number int, body []byte) (etag string)
 
 // attempt is the first attempt at a part; nil of one that was staged.
 func (m *maker) attempt(u objects.UploadRef, number int) rope {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	all := m.attempts[attemptKey(u.ID, number)]
 	if len(all) == 0 {
 		return nil
