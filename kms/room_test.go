@@ -164,7 +164,9 @@ func TestTheLogSaysOnceWhatToDoWhenTheRegistryIsFull(t *testing.T) {
 // onEtcd is a fixture on an etcd with a small quota, which a Manager sees or not.
 func onEtcd(t *testing.T, see bool) *fixture {
 	t.Helper()
-	state, err := registry.Embed(t.Context(), registry.EmbedConfig{Dir: t.TempDir(), Quota: 4 << 20, Retention: 300 * time.Millisecond})
+	state, err := registry.Embed(t.Context(), registry.EmbedConfig{
+		Dir: t.TempDir(), Quota: 4 << 20, Retention: 300 * time.Millisecond, Timeout: time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
