@@ -417,6 +417,21 @@ func TestAnswersAboutPlaintextAreWhatWasAskedFor(t *testing.T) {
 	}
 }
 
+// A backend that answers with another object than the one that fits the conditions has
+// them checked on that one too.
+func TestConditionsAreCheckedOnWhatCameInPlaceOfPlaintext(t *testing.T) {
+	w := adopting(t, true, map[string][]byte{"o": noise(500)})
+	w.adopt1()
+	fits := backends.Conditions{IfMatch: []string{w.etagBy("head", "o")}}
+	w.stores["main"] = &lying{counting: w.store, key: "o", lie: func(o *backends.Object) {
+		o.ETag = "another"
+		w.put("o", []byte("newer"))
+	}}
+	if _, got, err := w.get(GetRequest{Key: "o", Conditions: fits}); !errors.Is(err, backends.ErrPrecondition) {
+		t.Errorf("got %q and %v, want ErrPrecondition", got, err)
+	}
+}
+
 // A read that sees plaintext first, and for its range what was sealed meanwhile, is
 // answered all the same.
 func TestReadsGoOnWhileTheirObjectIsSealed(t *testing.T) {

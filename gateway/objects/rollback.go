@@ -50,19 +50,22 @@ func (q *query) checksConditions() bool { return q.r.Bucket.MD5 || q.guarded() }
 // may have come between.
 func vouched[T any](q *query, do func() (T, error)) (T, error) {
 	var none T
-	if !q.guarded() {
-		return again(do)
-	}
 	conditions := q.r.Conditions
+	afresh := func() (T, error) {
+		q.r.Conditions = conditions // check ticks them off
+		return do()
+	}
+	if !q.guarded() {
+		return again(afresh)
+	}
 	w, err := q.newWitness()
 	if err != nil {
 		return none, err
 	}
 	q.witness = w
 	for suspected := 0; w.looks < maxLooks; {
-		q.r.Conditions = conditions
 		w.look(q.ctx)
-		out, err := again(do)
+		out, err := again(afresh)
 		if isMissing(err) && q.wantsNewest() {
 			if vouchErr := w.vouch(q.ctx, keys.Mark{}); vouchErr != nil {
 				err = vouchErr
