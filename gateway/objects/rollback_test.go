@@ -629,14 +629,7 @@ func TestAGuardedBucketKeepsNoVersionsAndExpiresNothing(t *testing.T) {
 func TestWhatIsInDoubtIsSettledByALookThatCameBefore(t *testing.T) {
 	t.Parallel()
 	w := newGuardedWorld(t, keystest.LedgerOn)
-	q, err := w.newQuery(t.Context(), GetRequest{Bucket: w.bucket, Key: "key"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	witness, err := q.newWitness()
-	if err != nil {
-		t.Fatal(err)
-	}
+	witness, err := w.newWitness("key")
 	writes := []keys.Mark{{1}, {2}} // they overlap, so either may be the newest
 	for _, m := range writes {
 		err = errors.Join(err, w.ring.BeginWrite(t.Context(), keys.LedgerAttempt{Bucket: w.bucket, Name: witness.name, ID: m, Tag: m}))
@@ -656,6 +649,36 @@ func TestWhatIsInDoubtIsSettledByALookThatCameBefore(t *testing.T) {
 		{writes[1], errUnvouched}, // settled
 	} {
 		witness.look(t.Context())
+		if err := witness.vouch(t.Context(), step.shown); !errors.Is(err, step.want) {
+			t.Errorf("step %d: got %v, want %v", i, err, step.want)
+		}
+	}
+}
+
+// newWitness is a witness of a read of key.
+func (w *world) newWitness(key string) (*witness, error) {
+	q, err := w.newQuery(w.t.Context(), GetRequest{Bucket: w.bucket, Key: key})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return q.newWitness()
+}
+
+func TestAReadThatHasMetTheNewerOfTwoDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	w := newGuardedWorld(t, keystest.LedgerOn)
+	witness, err := w.newWitness("key")
+	before := keys.LedgerAttempt{Bucket: w.bucket, Name: witness.name, ID: keys.Mark{1}, Tag: keys.Mark{1}}
+	open := keys.LedgerAttempt{Bucket: w.bucket, Name: witness.name, ID: keys.Mark{2}, Tag: keys.Mark{2}}
+	err = errors.Join(err, w.ring.BeginWrite(t.Context(), before), w.ring.EndWrite(t.Context(), before, true), w.ring.BeginWrite(t.Context(), open))
+	if err != nil {
+		t.Fatal(err)
+	}
+	witness.look(t.Context())
+	for i, step := range []struct {
+		shown keys.Mark
+		want  error
+	}{{open.Tag, nil}, {open.Tag, nil}, {before.Tag, errUnvouched}} {
 		if err := witness.vouch(t.Context(), step.shown); !errors.Is(err, step.want) {
 			t.Errorf("step %d: got %v, want %v", i, err, step.want)
 		}
