@@ -59,14 +59,7 @@ func (s *Service) described(ctx context.Context, r DeleteRequest) (backends.Cond
 	if err != nil {
 		return backends.Conditions{}, err
 	}
-	h, err := vouched(q, func() (headed, error) {
-		f, err := q.find()
-		if err != nil {
-			return headed{}, err
-		}
-		st, span, err := q.headOf(f)
-		return headed{found: f, st: st, span: span}, err
-	})
+	h, err := q.head()
 	if err != nil {
 		return backends.Conditions{}, err
 	}

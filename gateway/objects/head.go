@@ -18,15 +18,15 @@ func (s *Service) Head(ctx context.Context, r GetRequest) (Stat, Span, error) {
 	if err != nil {
 		return Stat{}, Span{}, err
 	}
-	st, span, err := q.head()
+	h, err := q.head()
 	if err != nil {
 		return Stat{}, Span{}, fmt.Errorf("objects: asking for %q: %w", r.Key, q.visibleError(err))
 	}
-	return st, span, nil
+	return h.st, h.span, nil
 }
 
-func (q *query) head() (Stat, Span, error) {
-	h, err := vouched(q, func() (headed, error) {
+func (q *query) head() (headed, error) {
+	return vouched(q, func() (headed, error) {
 		f, err := q.find()
 		if err != nil {
 			return headed{}, err
@@ -34,7 +34,6 @@ func (q *query) head() (Stat, Span, error) {
 		st, span, err := q.headOf(f)
 		return headed{found: f, st: st, span: span}, err
 	})
-	return h.st, h.span, err
 }
 
 // headed is what there is to say of an object that was looked at.
