@@ -49,7 +49,7 @@ func (s *Store) upload(ctx context.Context, at place, body backends.Body, props 
 	})
 	err = p.finish(out.ContentCRC64, err)
 	if errors.Is(err, cloud.ErrDamaged) {
-		err = join(err, s.removeIf(ctx, at, out.ETag))
+		err = cloud.Join(err, s.removeIf(ctx, at, out.ETag))
 	}
 	if err != nil {
 		return backends.Written{}, err

@@ -7,7 +7,6 @@ package azurestore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
@@ -127,12 +126,4 @@ func firstError(errs ...error) error {
 		}
 	}
 	return nil
-}
-
-// join keeps the first error in front and drops none.
-func join(err, further error) error {
-	if further == nil {
-		return err
-	}
-	return errors.Join(err, further)
 }

@@ -88,3 +88,11 @@ func OfStatus(status int) error {
 func Passing(status int) bool {
 	return status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
 }
+
+// Join keeps the first error in front and drops none.
+func Join(err, further error) error {
+	if further == nil {
+		return err
+	}
+	return errors.Join(err, further)
+}

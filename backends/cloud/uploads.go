@@ -70,7 +70,7 @@ func (u Uploads) NewPart(ctx context.Context, id backends.UploadID, number int, 
 	}
 	if err := u.Find(ctx, id); err != nil {
 		if errors.Is(err, backends.ErrUploadNotFound) {
-			err = join(err, u.Remove(ctx, id, number))
+			err = Join(err, u.Remove(ctx, id, number))
 		}
 		return backends.Part{}, err
 	}
@@ -105,12 +105,4 @@ func (u Uploads) Blame(ctx context.Context, id backends.UploadID, parts []backen
 		return named
 	}
 	return err
-}
-
-// join keeps the first error in front and drops none.
-func join(err, further error) error {
-	if further == nil {
-		return err
-	}
-	return errors.Join(err, further)
 }

@@ -7,7 +7,6 @@ package gcsstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -125,12 +124,4 @@ func firstError(errs ...error) error {
 		}
 	}
 	return nil
-}
-
-// join keeps the first error in front and drops none.
-func join(err, further error) error {
-	if further == nil {
-		return err
-	}
-	return errors.Join(err, further)
 }

@@ -80,7 +80,7 @@ func (s *Store) compare(ctx context.Context, at place, sum uint32, attrs *storag
 	}
 	if attrs.CRC32C != sum {
 		err := fmt.Errorf("%w: %w", backends.ErrUnavailable, cloud.ErrDamaged)
-		return backends.Written{}, join(err, s.remove(ctx, at, attrs.Generation))
+		return backends.Written{}, cloud.Join(err, s.remove(ctx, at, attrs.Generation))
 	}
 	return writtenOf(attrs), nil
 }
